@@ -1,0 +1,103 @@
+#pragma once
+// The few primitives that a backend offers, and what a kernel is.
+//
+// A kernel is a plain aggregate of views and hyperparameters with a templated call operator over the number type. The same
+// kernel runs on plain loops, SIMD lanes, Thrust and CUDA threads: backends differ in how they walk, never in what is
+// computed.
+
+#include <concepts>
+#include <cstdint>
+
+#include "rlhf/core/layout.hpp"
+#include "rlhf/math/memory.hpp"
+#include "rlhf/math/monoids.hpp"
+
+namespace rlhf::inline v1 {
+
+/// Kernel types state what they add up: `sums` sums and `maxima` maxima, computed in `scalar`.
+///
+/// Optional members of any kernel:
+///   `void prepare()`            called once on a private copy before it walks: read cells of earlier passes here;
+///   `bool unit_stride() const`  may SIMD lanes walk it? Without the member: never, one element at a time.
+template <class Kernel>
+using accumulator_of = accumulator<typename Kernel::scalar, Kernel::sums, Kernel::maxima>;
+template <class Kernel>
+using totals_of = totals<Kernel::sums, Kernel::maxima>;
+
+namespace backend_detail {
+
+template <class Kernel>
+RLHF_HD RLHF_INLINE void prepare(Kernel& kernel) {
+  if constexpr (requires { kernel.prepare(); }) kernel.prepare();
+}
+template <class Kernel>
+[[nodiscard]] RLHF_HD constexpr bool lanes_may_walk(const Kernel& kernel) {
+  if constexpr (requires { kernel.unit_stride(); })
+    return kernel.unit_stride();
+  else
+    return false;
+}
+
+/// Kernels that only the concept's check instantiates.
+struct probe_map {
+  using scalar = float;
+  static constexpr int sums = 1, maxima = 0;
+  template <class V>
+  RLHF_HD void operator()(std::int64_t, accumulator<V, 1, 0>&) const {}
+};
+struct probe_segment_map : probe_map {
+  template <class V>
+  RLHF_HD void operator()(std::int64_t, std::int64_t, accumulator<V, 1, 0>&) const {}
+};
+struct probe_segment : probe_map {
+  RLHF_HD void finish(std::int64_t, const totals<1>&) const {}
+};
+struct probe_scan {
+  using scalar = float;
+  static constexpr int scans = 1;
+  RLHF_HD float initial(std::int64_t, int) const { return 0; }
+  template <class V, class Scan>
+  RLHF_HD void operator()(std::int64_t, std::int64_t, Scan&) const {}
+};
+struct probe_row : probe_map {
+  template <class Team>
+  RLHF_HD void operator()(std::int64_t, Team&, accumulator<float, 1, 0>&) const {}
+};
+struct probe_once {
+  RLHF_HD void operator()() const {}
+};
+
+}  // namespace backend_detail
+
+/// A place where kernels run. Every primitive returns a status, and may return before its work is done where that has
+/// meaning (`synchronous` is false then); work given to one backend object is done in order.
+///
+/// - `map(n, kernel, totals)`: `kernel.template operator()<V>(i, accumulator)` for every i in [0, n), `lanes` elements at a
+///   time; sums and maxima of all into the one cell `totals` (in the backend's space; null: not wanted).
+/// - `segment_map(layout, kernel, totals)`: the same with the sequence known: `operator()<V>(sequence, i, accumulator)`.
+/// - `segment_reduce(layout, kernel)`: per sequence, `operator()<V>(i, accumulator)` over its elements, then
+///   `finish(sequence, totals)` once.
+/// - `segment_scan(layout, kernel)`: per sequence from its last element to its first, `operator()<V>(sequence, i, scan)`,
+///   where `scan.inclusive(k, a, b)` is y_i = b_i + a_i y_{i+1}, `scan.exclusive(k, a, b)` is y_{i+1} of the same recurrence,
+///   and `scan.next(k, x)` is x_{i+1}; beyond the end each is `kernel.initial(sequence, k)`. One k for each call site.
+/// - `rows(n, kernel, totals)`: a team per row, `operator()(row, team, accumulator)`, where `team.each(n, f)` calls
+///   `f.template operator()<V>(j)`, and `team.reduce<State>(n, f)` gives the `State<scalar>` of all `f.template operator()<V>(j)`.
+/// - `once(f)`: `f()` a single time, in order with the rest.
+/// - `scratch<T>(n)`: n elements in the backend's space, given back when the object goes; null when there is no memory.
+/// - `read(cell)`: a cell of the backend's space as a host value; waits for it.
+template <class B>
+concept backend = requires(B& b, layout<typename B::space> sequences, totals<1>* cell) {
+  typename B::space;
+  { B::deterministic } -> std::convertible_to<bool>;
+  { B::synchronous } -> std::convertible_to<bool>;
+  { b.map(std::int64_t{}, backend_detail::probe_map{}, cell) } -> std::same_as<status>;
+  { b.segment_map(sequences, backend_detail::probe_segment_map{}, cell) } -> std::same_as<status>;
+  { b.segment_reduce(sequences, backend_detail::probe_segment{}) } -> std::same_as<status>;
+  { b.segment_scan(sequences, backend_detail::probe_scan{}) } -> std::same_as<status>;
+  { b.rows(std::int64_t{}, backend_detail::probe_row{}, cell) } -> std::same_as<status>;
+  { b.once(backend_detail::probe_once{}) } -> std::same_as<status>;
+  { b.template scratch<float>(std::int64_t{}).data() } -> std::same_as<float*>;
+  { b.read(cell) } -> std::same_as<totals<1>>;
+};
+
+}  // namespace rlhf::inline v1

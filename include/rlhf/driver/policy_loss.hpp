@@ -1,0 +1,263 @@
+#pragma once
+// Token objectives over a batch of sequences: loss, exact gradient, statistics.
+
+#include "rlhf/driver/weights.hpp"
+#include "rlhf/objective/token.hpp"
+
+namespace rlhf::inline v1 {
+
+/// What a token objective may read. Token arrays have one element for each slot of the layout; `advantage` and `weight`
+/// may instead have one for each sequence. Absent streams are fine where the formulas do not read them.
+template <class T = float, class Space = host_space>
+struct token_inputs {
+  view<const T, 1, Space> logp{};          ///< of the policy being trained: differentiable
+  view<const T, 1, Space> entropy{};       ///< differentiable where a term reads it (entropy_bonus)
+  view<const T, 1, Space> old_logp{};      ///< of the policy that collected or scored the batch
+  view<const T, 1, Space> ref_logp{};      ///< of the frozen reference
+  view<const T, 1, Space> rollout_logp{};  ///< as the sampling engine reported it
+  view<const T, 1, Space> advantage{};
+  mask_view<Space> mask{};            ///< which slots are tokens of the loss; all without it
+  mask_view<Space> keep{};            ///< tokens whose objective is dropped; denominators still count them
+  view<const T, 1, Space> weight{};   ///< importance weights: multiply the objective, not the penalty; constants
+  grouping<Space> groups{};           ///< prompts, for prompt_mean
+};
+
+template <class T = float, class Space = host_space>
+struct token_outputs {
+  view<T, 1, Space> loss{};          ///< one element
+  view<T, 1, Space> grad_logp{};     ///< d loss / d logp
+  view<T, 1, Space> grad_entropy{};  ///< d loss / d entropy
+  view<T, 1, Space> per_token{};     ///< loss of each token before aggregation
+  statistics* stats = nullptr;       ///< merged into; asking for it costs a second look at each token
+};
+
+namespace policy_detail {
+
+template <class O>
+inline constexpr bool is_sequence_ratio = false;
+template <class O>
+inline constexpr bool is_sequence_ratio<sequence_ratio<O>> = true;
+
+/// Mean log-ratio of each sequence, and 1 / its tokens.
+template <class T, class Space>
+struct mean_log_ratio {
+  using scalar = compute_t<T>;
+  static constexpr int sums = 2, maxima = 0;
+  view<const T, 1, Space> logp, old_logp;
+  mask_view<Space> mask;
+  double* mean;
+  double* inverse_count;
+
+  [[nodiscard]] RLHF_HD bool unit_stride() const {
+    return rlhf::unit_stride(logp) && rlhf::unit_stride(old_logp) && rlhf::unit_stride(mask);
+  }
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 2, 0>& acc) const {
+    const V zero(number_traits<V>::constant(0)), one(number_traits<V>::constant(1));
+    const mask_t<V> in = load_mask<V>(mask, i);
+    acc.sum[0] = acc.sum[0] + select(in, load<V>(logp, i) - load<V>(old_logp, i), zero);
+    acc.sum[1] = acc.sum[1] + select(in, one, zero);
+  }
+  RLHF_HD void finish(std::int64_t s, const totals<2>& found) const {
+    inverse_count[s] = found.sum[1] > 0 ? 1 / found.sum[1] : 0;
+    mean[s] = found.sum[0] * inverse_count[s];
+  }
+};
+
+/// Sum of the derivatives of a sequence's tokens, divided by its length: what each of its tokens receives.
+template <class T, class Space>
+struct collect_sequence_gradient {
+  using scalar = T;
+  static constexpr int sums = 1, maxima = 0;
+  const T* derivative;
+  const double* inverse_count;
+  double* out;
+  [[nodiscard]] RLHF_HD bool unit_stride() const { return true; }
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 1, 0>& acc) const {
+    acc.sum[0] = acc.sum[0] + memory_traits<V>::load(derivative + i);
+  }
+  RLHF_HD void finish(std::int64_t s, const totals<1>& found) const { out[s] = found.sum[0] * inverse_count[s]; }
+};
+
+template <class T, class Space>
+struct add_sequence_gradient {
+  using scalar = compute_t<T>;
+  static constexpr int sums = 0, maxima = 0;
+  const double* per_sequence;
+  mask_view<Space> mask;
+  view<T, 1, Space> gradient;
+  [[nodiscard]] RLHF_HD bool unit_stride() const { return rlhf::unit_stride(mask) && rlhf::unit_stride(gradient); }
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, accumulator<V, 0, 0>&) const {
+    const V zero(number_traits<V>::constant(0)), share(number_traits<V>::constant(per_sequence[s]));
+    store(gradient, i, load<V>(gradient, i) + select(load_mask<V>(mask, i), share, zero));
+  }
+};
+
+/// The objective of a sequence_ratio seen from a token: its log-ratio is the sequence's, constant in the token; the
+/// derivative with respect to the sequence's log-ratio goes into the slot of the entropy, which no ratio objective reads.
+template <class Objective>
+struct at_sequence_ratio {
+  Objective objective;
+  static constexpr int partials = 2;
+
+  template <number V>
+  [[nodiscard]] RLHF_HD RLHF_INLINE token<V> moved(const token<V>& t) const {
+    token<V> s = t;
+    s.logp = t.entropy;
+    s.old_logp = value_t<V>(constant<V>(0));
+    s.entropy = V(constant<V>(0));
+    return s;
+  }
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    return objective(moved(t));
+  }
+  static constexpr int statistics_count = statistics_count_of<Objective>();
+  using statistics_of = Objective;
+  template <number V, std::size_t N>
+  RLHF_HD RLHF_INLINE void statistics(const token<V>& t, V (&out)[N]) const {
+    objective.statistics(moved(t), out);
+  }
+};
+
+}  // namespace policy_detail
+
+/// A token objective, a term added to it (a penalty, a bonus), and how the tokens add up.
+///
+/// \f$ L = \sum_{it} W_{it}\,[\,w_{it} k_{it}\, o(t) + p(t)\,] \f$ with W from the aggregate and the mask, w the importance
+/// weights, k the keep mask; the gradient is exact, by dual numbers, with respect to logp (and entropy).
+/// Shapes: token arrays [layout.tokens]. Masked slots: their inputs may be anything, their outputs are exactly 0.
+/// Empty: loss and gradients 0 and `errc::empty_mask`. Errors: null, shape, argument, memory, before anything is written.
+/// Cost: one pass over the tokens for uniform aggregates (plus one over the mask, if there is one); a pass over the mask
+/// and one of scratch per token for the others; two more passes for sequence_ratio.
+template <class Objective, class Term = none, class Aggregate = token_mean>
+struct policy_loss {
+  Objective objective;
+  Term term{};
+  Aggregate aggregate{};
+
+  template <class B, class T = float, class Space = typename B::space>
+    requires backend<B>
+  status operator()(B& be, const layout<typename B::space>& sequences, const token_inputs<T, Space>& in,
+                    const token_outputs<T, Space>& out) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
+    static_assert(aggregation<Aggregate>, "rlhf: the aggregate needs `static constexpr bool uniform` and "
+                                          "`double weight(double tokens, double group_tokens, const aggregation_counts&)`");
+    using scalar = compute_t<T>;
+    constexpr const char* name = "policy_loss";
+    static_assert(!policy_detail::is_sequence_ratio<Objective> || !(reads_of<Term>() & field::entropy),
+                  "rlhf: give the entropy bonus its own policy_loss{none{}, entropy_bonus{}} beside a sequence_ratio");
+    constexpr bool by_sequence = policy_detail::is_sequence_ratio<Objective>;
+    constexpr bool reads_sequence = by_sequence || ((reads_of<Objective>() | reads_of<Term>()) & field::sequence_log_ratio);
+    if constexpr (std::same_as<Space, host_space>)
+      if (auto s = check(sequences, name); !s) return s;
+
+    // [sequences] where [tokens] is meant: copied to the tokens.
+    const bool spread_advantage = per_sequence(in.advantage, sequences), spread_weight = per_sequence(in.weight, sequences);
+    auto advantage = be.template scratch<T>(spread_advantage ? sequences.tokens : 0);
+    auto importance = be.template scratch<T>(spread_weight ? sequences.tokens : 0);
+    auto log_ratio = be.template scratch<T>(reads_sequence ? sequences.tokens : 0);
+    auto slope = be.template scratch<T>(by_sequence ? sequences.tokens : 0);
+    auto means = be.template scratch<double>(reads_sequence ? 2 * sequences.sequences : 0);
+    if (!advantage.data() || !importance.data() || !log_ratio.data() || !slope.data() || !means.data())
+      return remark::memory(name);
+
+    item_call<token, T, Space, called_objective, Term> call{};
+    call.function = name;
+    call.items = sequences.tokens;
+    call.streams.variable[0] = in.logp;
+    call.streams.variable[1] = in.entropy;
+    call.streams.constant[0] = in.old_logp;
+    call.streams.constant[1] = in.ref_logp;
+    call.streams.constant[2] = in.rollout_logp;
+    call.streams.constant[3] = spread_advantage ? view<const T, 1, Space>(advantage.data(), sequences.tokens) : in.advantage;
+    call.mask = in.mask;
+    call.keep = in.keep;
+    call.importance = spread_weight ? view<const T, 1, Space>(importance.data(), sequences.tokens) : in.weight;
+    call.objective = wrapped();
+    call.term = term;
+    call.loss = out.loss;
+    call.per_item = out.per_token;
+    call.gradient[0] = out.grad_logp;
+    call.gradient[1] = out.grad_entropy;
+    call.stats = out.stats;
+    call.observe.with_entropy = !by_sequence;
+    if constexpr (reads_sequence)
+      if (!in.old_logp) return remark::null(name, "old_logp");
+    if (auto s = item_detail::check(call); !s) return s;
+
+    if (spread_advantage)
+      if (auto s = broadcast(be, sequences, in.advantage, advantage.data()); !s) return s;
+    if (spread_weight)
+      if (auto s = broadcast(be, sequences, in.weight, importance.data()); !s) return s;
+    if constexpr (reads_sequence) {
+      double* const mean = means.data();
+      double* const inverse_count = mean + sequences.sequences;
+      if (auto s = be.segment_reduce(
+              sequences, policy_detail::mean_log_ratio<T, Space>{in.logp, in.old_logp, in.mask, mean, inverse_count});
+          !s)
+        return s;
+      if (auto s = broadcast(be, sequences, view<const double, 1, Space>(mean, sequences.sequences), log_ratio.data()); !s)
+        return s;
+      call.streams.constant[4] = {log_ratio.data(), sequences.tokens};
+      if constexpr (by_sequence) {
+        call.streams.variable[1] = {log_ratio.data(), sequences.tokens};
+        call.gradient[1] = {slope.data(), sequences.tokens};
+        call.gradient[0] = out.grad_logp;
+      }
+    }
+
+    token_weights<B, scalar> weights(be, sequences, in.mask, aggregate);
+    if (auto s = weights.compute(be, name, sequences, in.mask, aggregate, in.groups); !s) return s;
+    call.weight = weights.get();
+    if (auto s = run_items(be, call); !s) return s;
+
+    if constexpr (by_sequence) {
+      if (out.grad_logp) {
+        double* const share = means.data();  // the means have served
+        double* const inverse_count = share + sequences.sequences;
+        if (auto s = be.segment_reduce(sequences, policy_detail::collect_sequence_gradient<T, Space>{
+                                                      slope.data(), inverse_count, share});
+            !s)
+          return s;
+        if (auto s = be.segment_map(sequences,
+                                    policy_detail::add_sequence_gradient<T, Space>{share, in.mask, out.grad_logp},
+                                    static_cast<totals<0>*>(nullptr));
+            !s)
+          return s;
+      }
+    }
+    if (weights.empty()) return remark::empty(name, "mask");
+    return {};
+  }
+
+ private:
+  static constexpr auto wrap(const Objective& o) {
+    if constexpr (policy_detail::is_sequence_ratio<Objective>)
+      return policy_detail::at_sequence_ratio<decltype(o.objective)>{o.objective};
+    else
+      return o;
+  }
+  using called_objective = decltype(wrap(std::declval<const Objective&>()));
+  [[nodiscard]] called_objective wrapped() const { return wrap(objective); }
+
+  template <class T, class Space>
+  [[nodiscard]] static bool per_sequence(const view<const T, 1, Space>& v, const layout<Space>& sequences) {
+    return v && v.extent == sequences.sequences && v.extent != sequences.tokens;
+  }
+  template <class B, class S, class T, class Space>
+  [[nodiscard]] static status broadcast(B& be, const layout<Space>& sequences, const view<const S, 1, Space>& from, T* to) {
+    return be.segment_map(sequences, broadcast_to_tokens<T, S>{from.data, from.stride, to}, static_cast<totals<0>*>(nullptr));
+  }
+};
+template <class O>
+policy_loss(O) -> policy_loss<O>;
+template <class O, class P>
+policy_loss(O, P) -> policy_loss<O, P>;
+template <class O, class P, class A>
+policy_loss(O, P, A) -> policy_loss<O, P, A>;
+
+}  // namespace rlhf::inline v1

@@ -1,0 +1,191 @@
+#pragma once
+// What a formula sees of one item: bundles of named fields.
+//
+// A field of type V is differentiable: a driver seeds it as a variable of a dual number. A field of type value_t<V> is a
+// constant of the loss: no derivative can pass through it, so a stop-gradient cannot be forgotten. A formula names the
+// fields it uses; a field that the caller did not provide is NaN, so that a missing input is loud.
+
+#include <cstdint>
+
+#include "rlhf/math/number.hpp"
+
+namespace rlhf::inline v1 {
+
+/// One token of a sequence. Log-probabilities are in nats.
+template <number V>
+struct token {
+  V logp{};     ///< log pi(y_t) of the policy being trained
+  V entropy{};  ///< entropy of its distribution at this position
+
+  value_t<V> old_logp{};            ///< log-probability under the policy that the batch was scored with
+  value_t<V> ref_logp{};            ///< log-probability under the frozen reference
+  value_t<V> rollout_logp{};        ///< log-probability that the sampling engine reported
+  value_t<V> advantage{};           ///< advantage of this token
+  value_t<V> sequence_log_ratio{};  ///< mean of logp - old_logp over the sequence this token belongs to
+
+  static constexpr int variables = 2;
+  static constexpr int constants = 5;
+  static constexpr int partials = 1;  // the entropy is seeded too where a formula says `partials = 2`
+  static constexpr const char* variable_names[] = {"logp", "entropy"};
+  static constexpr const char* gradient_names[] = {"grad_logp", "grad_entropy"};
+  static constexpr const char* constant_names[] = {"old_logp", "ref_logp", "rollout_logp", "advantage",
+                                                   "sequence_log_ratio"};
+
+  template <class F>
+  static RLHF_HD RLHF_INLINE void visit(token& t, F&& f) {
+    f.variable(0, t.logp);
+    f.variable(1, t.entropy);
+    f.constant(0, t.old_logp);
+    f.constant(1, t.ref_logp);
+    f.constant(2, t.rollout_logp);
+    f.constant(3, t.advantage);
+    f.constant(4, t.sequence_log_ratio);
+  }
+};
+
+/// One response of a pair: its log-probability as a whole (the sum over its tokens) and what else is known of it.
+template <number V>
+struct response {
+  V logp{};
+  value_t<V> ref_logp{};
+  value_t<V> length{};  ///< tokens
+  value_t<V> reward{};
+
+  /// log pi(y|x) - log pi_ref(y|x).
+  [[nodiscard]] RLHF_HD RLHF_INLINE V log_ratio() const { return logp - ref_logp; }
+  /// A length that may be divided by: at least 1.
+  [[nodiscard]] RLHF_HD RLHF_INLINE value_t<V> divisor() const { return max(length, constant<V>(1)); }
+};
+
+/// A chosen and a rejected response to the same prompt.
+template <number V>
+struct pair {
+  response<V> chosen{};
+  response<V> rejected{};
+  value_t<V> margin{};  ///< how much better the chosen one is, where the data say so
+
+  /// The difference of the log-ratios.
+  [[nodiscard]] RLHF_HD RLHF_INLINE V log_ratio_margin() const { return chosen.log_ratio() - rejected.log_ratio(); }
+
+  static constexpr int variables = 2;
+  static constexpr int constants = 7;
+  static constexpr int partials = 2;
+  static constexpr const char* variable_names[] = {"chosen", "rejected"};
+  static constexpr const char* gradient_names[] = {"grad_chosen", "grad_rejected"};
+  static constexpr const char* constant_names[] = {"ref_chosen",      "ref_rejected",  "chosen_length", "rejected_length",
+                                                   "chosen_reward", "rejected_reward", "margin"};
+
+  template <class F>
+  static RLHF_HD RLHF_INLINE void visit(pair& p, F&& f) {
+    f.variable(0, p.chosen.logp);
+    f.variable(1, p.rejected.logp);
+    f.constant(0, p.chosen.ref_logp);
+    f.constant(1, p.rejected.ref_logp);
+    f.constant(2, p.chosen.length);
+    f.constant(3, p.rejected.length);
+    f.constant(4, p.chosen.reward);
+    f.constant(5, p.rejected.reward);
+    f.constant(6, p.margin);
+  }
+};
+
+/// The scores a reward model gives to the two responses of a pair.
+template <number V>
+struct score_pair {
+  V chosen{};
+  V rejected{};
+  value_t<V> margin{};
+  value_t<V> probability{};  ///< that the chosen one is really preferred, where the labels are soft
+
+  static constexpr int variables = 2;
+  static constexpr int constants = 2;
+  static constexpr int partials = 2;
+  static constexpr const char* variable_names[] = {"chosen", "rejected"};
+  static constexpr const char* gradient_names[] = {"grad_chosen", "grad_rejected"};
+  static constexpr const char* constant_names[] = {"margin", "probability"};
+
+  template <class F>
+  static RLHF_HD RLHF_INLINE void visit(score_pair& p, F&& f) {
+    f.variable(0, p.chosen);
+    f.variable(1, p.rejected);
+    f.constant(0, p.margin);
+    f.constant(1, p.probability);
+  }
+};
+
+/// A value prediction and what it should have been.
+template <number V>
+struct value_item {
+  V value{};
+  value_t<V> old_value{};  ///< the prediction at rollout time
+  value_t<V> returns{};    ///< the target
+
+  static constexpr int variables = 1;
+  static constexpr int constants = 2;
+  static constexpr int partials = 1;
+  static constexpr const char* variable_names[] = {"value"};
+  static constexpr const char* gradient_names[] = {"grad_value"};
+  static constexpr const char* constant_names[] = {"old_value", "returns"};
+
+  template <class F>
+  static RLHF_HD RLHF_INLINE void visit(value_item& v, F&& f) {
+    f.variable(0, v.value);
+    f.constant(0, v.old_value);
+    f.constant(1, v.returns);
+  }
+};
+
+/// The fields that a formula reads, as bits, so that a driver can say which input is missing: an optional member
+/// `static constexpr unsigned reads = field::old_logp | field::advantage;` of the formula.
+namespace field {
+
+inline constexpr unsigned old_logp = 1u << 0, ref_logp = 1u << 1, rollout_logp = 1u << 2, advantage = 1u << 3,
+                          sequence_log_ratio = 1u << 4, entropy = 1u << 17;
+inline constexpr unsigned ref_chosen = 1u << 0, ref_rejected = 1u << 1, chosen_length = 1u << 2,
+                          rejected_length = 1u << 3, chosen_reward = 1u << 4, rejected_reward = 1u << 5,
+                          pair_margin = 1u << 6;
+inline constexpr unsigned references = ref_chosen | ref_rejected, lengths = chosen_length | rejected_length,
+                          rewards = chosen_reward | rejected_reward;
+inline constexpr unsigned score_margin = 1u << 0, probability = 1u << 1;
+inline constexpr unsigned old_value = 1u << 0, returns = 1u << 1;
+
+}  // namespace field
+
+/// What a formula declares to read; nothing where it declares nothing.
+template <class Formula>
+[[nodiscard]] constexpr unsigned reads_of() {
+  if constexpr (requires { Formula::reads; })
+    return Formula::reads;
+  else
+    return 0;
+}
+
+/// No formula: as an objective or a term it contributes nothing and costs nothing.
+struct none {};
+
+/// How many variables of an item a formula is differentiated in: what the item says, or more where the formula says so.
+template <template <class> class Item, class... Formulas>
+[[nodiscard]] constexpr int partials_of() {
+  int most = Item<double>::partials;
+  const auto consider = [&most]<class F>(const F*) {
+    if constexpr (requires { F::partials; }) most = F::partials > most ? F::partials : most;
+  };
+  (consider(static_cast<const Formulas*>(nullptr)), ...);
+  return most;
+}
+
+/// A formula over items of the given kind: one templated call operator that gives the loss of an item.
+template <class Formula, template <class> class Item>
+concept formula_of = std::same_as<Formula, none> || requires(const Formula& f, const Item<double>& item) {
+  { f(item) } -> std::convertible_to<double>;
+};
+template <class O>
+concept token_objective = formula_of<O, token>;
+template <class O>
+concept pair_objective = formula_of<O, pair>;
+template <class O>
+concept score_objective = formula_of<O, score_pair>;
+template <class O>
+concept value_objective = formula_of<O, value_item>;
+
+}  // namespace rlhf::inline v1

@@ -1,0 +1,62 @@
+#pragma once
+// How numbers come from arrays and go back: one element for a scalar, several adjacent ones for a SIMD lane type.
+
+#include <concepts>
+#include <cstdint>
+
+#include "rlhf/core/numeric.hpp"
+#include "rlhf/core/view.hpp"
+#include "rlhf/math/dual.hpp"
+
+namespace rlhf::inline v1 {
+
+/// How a number type V without derivatives is read from and written to arrays. `lanes` adjacent elements at a time.
+template <class V>
+struct memory_traits;
+
+template <std::floating_point T>
+struct memory_traits<T> {
+  static constexpr int lanes = 1;
+
+  template <class S>
+  static RLHF_HD RLHF_INLINE T load(const S* p) {
+    return static_cast<T>(static_cast<compute_t<S>>(*p));
+  }
+  template <class S>
+  static RLHF_HD RLHF_INLINE void store(S* p, T x) {
+    *p = S(static_cast<compute_t<S>>(x));
+  }
+  static RLHF_HD RLHF_INLINE bool load_mask(const std::uint8_t* p) { return *p != 0; }
+};
+
+/// Elements i, i + 1, ... of `v` as a number; a lane type needs unit stride.
+template <class V, class S, class Space>
+[[nodiscard]] RLHF_HD RLHF_INLINE V load(const view<S, 1, Space>& v, std::int64_t i) {
+  return memory_traits<V>::load(v.data + i * v.stride);
+}
+
+/// The same, and `fallback` where the view is absent.
+template <class V, class S, class Space>
+[[nodiscard]] RLHF_HD RLHF_INLINE V load_or(const view<S, 1, Space>& v, std::int64_t i, double fallback) {
+  return v.data != nullptr ? load<V>(v, i) : V(number_traits<V>::constant(fallback));
+}
+
+/// Which of the elements i, i + 1, ... are in; all of them where there is no mask.
+template <class V, class Space>
+[[nodiscard]] RLHF_HD RLHF_INLINE mask_t<V> load_mask(const view<const std::uint8_t, 1, Space>& v, std::int64_t i) {
+  return v.data != nullptr ? memory_traits<V>::load_mask(v.data + i * v.stride) : mask_t<V>(true);
+}
+
+/// Writes elements i, i + 1, ...; an absent view takes nothing.
+template <class V, class S, class Space>
+RLHF_HD RLHF_INLINE void store(const view<S, 1, Space>& v, std::int64_t i, const V& x) {
+  if (v.data != nullptr) memory_traits<V>::store(v.data + i * v.stride, x);
+}
+
+/// Can a lane type walk this view? (An absent view is no obstacle.)
+template <class S, class Space>
+[[nodiscard]] RLHF_HD constexpr bool unit_stride(const view<S, 1, Space>& v) {
+  return v.data == nullptr || v.stride == 1;
+}
+
+}  // namespace rlhf::inline v1

@@ -1,0 +1,125 @@
+#pragma once
+// From losses per token to one number: each mode is a rule for the weight of a token, with its denominator in the open.
+//
+// A weight depends on counts alone, never on the losses, so the gradient of the aggregate is weight times the gradient of
+// the token. Where a denominator is a member, 0 means "count it in this call"; give the count of the whole batch and any
+// split of the batch into calls adds up to the same loss and the same gradient.
+
+#include <concepts>
+
+#include "rlhf/core/config.hpp"
+
+namespace rlhf::inline v1 {
+
+/// What the weights may depend on. Doubles, because they may be counts of a batch spread over many machines.
+struct aggregation_counts {
+  double tokens = 0;     ///< valid tokens of the call
+  double sequences = 0;  ///< all sequences of the call, empty ones too
+  double nonempty = 0;   ///< sequences with at least one valid token
+  double groups = 0;     ///< groups (prompts), where the caller gave them
+};
+
+namespace aggregate_detail {
+/// x / n, and 0 where n is not positive.
+[[nodiscard]] RLHF_HD constexpr double over(double x, double n) { return n > 0 ? x / n : 0; }
+}  // namespace aggregate_detail
+
+/// \f$ \sum_{it} m l / \sum m \f$: every token counts the same. TRL bnpo and dapo (`tokens` = num_items / processes), verl
+/// token-mean (`tokens` = global count, `scale` = data-parallel size). Catalogue N-A1, N-A2.
+struct token_mean {
+  double tokens = 0;
+  double scale = 1;
+  static constexpr bool uniform = true;
+  [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
+    return aggregate_detail::over(scale, tokens > 0 ? tokens : counts.tokens);
+  }
+};
+
+/// \f$ \sum_{it} m l \f$ times `scale`: a plain sum, for callers who divide later. Catalogue N-A3.
+struct token_sum {
+  double scale = 1;
+  static constexpr bool uniform = true;
+  [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts&) const { return scale; }
+};
+
+/// \f$ \sum_{it} m l / (B\,L) \f$ over all B sequences with a constant L (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783). L is
+/// required: a mask's width is an accident of padding. Catalogue N-A7.
+struct fixed_length {
+  double length;
+  double sequences = 0;
+  static constexpr bool uniform = true;
+  [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
+    return aggregate_detail::over(1, length * (sequences > 0 ? sequences : counts.sequences));
+  }
+};
+
+/// \f$ \frac1B \sum_i \frac{1}{n_i}\sum_t m l \f$ over all B sequences; an empty one counts as 0 in the mean (TRL grpo).
+/// Catalogue N-A4.
+struct row_mean {
+  double sequences = 0;
+  static constexpr bool uniform = false;
+  [[nodiscard]] RLHF_HD constexpr double weight(double n, double, const aggregation_counts& counts) const {
+    return aggregate_detail::over(1, n * (sequences > 0 ? sequences : counts.sequences));
+  }
+};
+
+/// The same over the sequences that have tokens (verl seq-mean-token-mean; `sequences` = global batch, `scale` = its
+/// data-parallel size). Catalogue N-A5.
+struct sequence_mean_token_mean {
+  double sequences = 0;
+  double scale = 1;
+  static constexpr bool uniform = false;
+  [[nodiscard]] RLHF_HD constexpr double weight(double n, double, const aggregation_counts& counts) const {
+    return aggregate_detail::over(scale, n * (sequences > 0 ? sequences : counts.nonempty));
+  }
+};
+
+/// \f$ \frac1{B'}\sum_i \sum_t m l \f$ over the B' sequences that have tokens; `divisor` divides further (verl
+/// seq-mean-token-sum, and -norm with its loss scale factor). Catalogue N-A6, N-A7.
+struct sequence_mean_token_sum {
+  double sequences = 0;
+  double scale = 1;
+  double divisor = 1;
+  static constexpr bool uniform = false;
+  [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
+    return aggregate_detail::over(scale, divisor * (sequences > 0 ? sequences : counts.nonempty));
+  }
+};
+
+/// \f$ \frac1P \sum_p \sum_{i\in p,t} m l / \sum_{i\in p} n_i \f$: prompts count the same, tokens of a prompt count the same.
+/// Needs the caller's groups. Catalogue N-A8.
+struct prompt_mean {
+  double groups = 0;
+  static constexpr bool uniform = false;
+  static constexpr bool grouped = true;
+  [[nodiscard]] RLHF_HD constexpr double weight(double, double group_tokens, const aggregation_counts& counts) const {
+    return aggregate_detail::over(1, group_tokens * (groups > 0 ? groups : counts.groups));
+  }
+};
+
+/// \f$ \frac1B \sum_i n_i \bar l_i \f$: each sequence weighs by its length (LUSPO, with sequence_ratio). Catalogue N-A9.
+struct length_weighted_mean {
+  double sequences = 0;
+  static constexpr bool uniform = true;
+  [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
+    return aggregate_detail::over(1, sequences > 0 ? sequences : counts.sequences);
+  }
+};
+
+/// \f$ \frac1N\sum_i l_i \f$ over items that are not tokens: pairs, scores, prompts. `items` = the global count.
+struct batch_mean {
+  double items = 0;
+  static constexpr bool uniform = true;
+  [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
+    return aggregate_detail::over(1, items > 0 ? items : counts.tokens);
+  }
+};
+
+/// A rule that drivers can weigh tokens with.
+template <class A>
+concept aggregation = requires(const A& a, const aggregation_counts& counts) {
+  { A::uniform } -> std::convertible_to<bool>;
+  { a.weight(double{}, double{}, counts) } -> std::convertible_to<double>;
+};
+
+}  // namespace rlhf::inline v1

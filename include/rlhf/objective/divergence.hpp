@@ -1,0 +1,84 @@
+#pragma once
+// Wrappers of pair objectives: another divergence to the reference, or no reference at all.
+
+#include "rlhf/math/fields.hpp"
+#include "rlhf/math/functions.hpp"
+
+namespace rlhf::inline v1 {
+
+/// The score of a log-ratio a under the forward KL, \f$ -e^{-a} \f$.
+struct forward_kl {
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const V& a) const {
+    return -exp(-a);
+  }
+};
+
+/// Under the Jensen-Shannon divergence, \f$ \log\sigma(a) \f$.
+struct jensen_shannon {
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const V& a) const {
+    return log_sigmoid(a);
+  }
+};
+
+/// Under an alpha divergence, \f$ e^{[(\alpha-1)a]_{\le 80}}/(\alpha-1) \f$; the reverse KL (a itself) for |alpha - 1| < 1e-6.
+struct alpha_divergence {
+  double alpha = 0.5;
+  double exponent_bound = 80;
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const V& a) const {
+    const double shift = alpha - 1;
+    if (shift < 1e-6 && shift > -1e-6) return a;
+    return exp(min(a * constant<V>(shift), constant<V>(exponent_bound))) * constant<V>(1 / shift);
+  }
+};
+
+/// A pair objective on transformed scores: each log-ratio to the reference is replaced by its score under a divergence.
+/// Source: f-DPO, Wang et al. 2023, arXiv 2309.16240. Catalogue P-20.
+template <class Objective, class Divergence>
+struct with_divergence {
+  Objective objective;
+  Divergence divergence;
+  static constexpr unsigned reads = reads_of<Objective>() | field::references;
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {
+    pair<V> scored = p;
+    scored.chosen.logp = divergence(p.chosen.log_ratio());
+    scored.rejected.logp = divergence(p.rejected.log_ratio());
+    scored.chosen.ref_logp = scored.rejected.ref_logp = value_t<V>(constant<V>(0));
+    return objective(scored);
+  }
+  [[nodiscard]] RLHF_HD double reward_scale() const {
+    if constexpr (requires { objective.beta; })
+      return objective.beta;
+    else
+      return 1;
+  }
+};
+template <class Objective, class Divergence>
+with_divergence(Objective, Divergence) -> with_divergence<Objective, Divergence>;
+
+/// A pair objective with the reference's log-probabilities taken as 0 (a uniform reference). Catalogue P-23.
+template <class Objective>
+struct reference_free {
+  Objective objective;
+  static constexpr unsigned reads = reads_of<Objective>() & ~field::references;
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {
+    pair<V> free = p;
+    free.chosen.ref_logp = free.rejected.ref_logp = value_t<V>(constant<V>(0));
+    return objective(free);
+  }
+  [[nodiscard]] RLHF_HD double reward_scale() const {
+    if constexpr (requires { objective.beta; })
+      return objective.beta;
+    else
+      return 1;
+  }
+  static constexpr bool without_reference = true;
+};
+template <class Objective>
+reference_free(Objective) -> reference_free<Objective>;
+
+}  // namespace rlhf::inline v1

@@ -1,0 +1,132 @@
+#pragma once
+// KL divergence to the reference from one sample: estimators, what their gradients estimate, and the penalty.
+//
+//   estimator   value (d = log pi - log pi_ref)   E[value]        gradient as a loss   E[gradient], on policy
+//   k1          d                                 KL(pi||ref)     1                    0: trains nothing
+//   absolute    |d|                               -               sign d               -
+//   k2          d^2 / 2                           KL + O(d^3)     d                    grad KL(pi||ref)
+//   k3          e^-d - 1 + d                      KL(pi||ref)     1 - e^-d             grad KL(ref||pi)
+//   value_and_gradient<E, k2>                     of E            d                    grad KL(pi||ref)
+//   importance_weighted<k3>, rho = pi / pi_old    KL(pi||ref)     rho d                grad KL(pi||ref), off policy too
+
+#include <limits>
+
+#include "rlhf/core/status.hpp"
+#include "rlhf/math/fields.hpp"
+#include "rlhf/math/functions.hpp"
+
+namespace rlhf::inline v1 {
+
+namespace kl_detail {
+inline constexpr double unbounded = std::numeric_limits<double>::infinity();
+
+template <number V>
+[[nodiscard]] RLHF_HD RLHF_INLINE V bounded(const V& x, double bound) {
+  return bound < unbounded ? clamp(x, constant<V>(-bound), constant<V>(bound)) : x;
+}
+}  // namespace kl_detail
+
+/// \f$ k_1 = \log\pi - \log\pi_{ref} \f$, nats; may be negative by design. Unbiased for KL(pi||ref) on policy.
+/// Source: Schulman 2020 (blog, "Approximating KL divergence"); catalogue K-01. `bound`: |value| (OpenRLHF: 10).
+struct k1 {
+  double bound = kl_detail::unbounded;
+  static constexpr unsigned reads = field::ref_logp;
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    return kl_detail::bounded(t.logp - t.ref_logp, bound);
+  }
+};
+
+/// \f$ |\log\pi - \log\pi_{ref}| \f$; slope 0 at 0. Catalogue K-02.
+struct absolute {
+  static constexpr unsigned reads = field::ref_logp;
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    return abs(t.logp - t.ref_logp);
+  }
+};
+
+/// \f$ k_2 = \frac12 (\log\pi - \log\pi_{ref})^2 \f$; its gradient is that of KL(pi||ref) on policy. Catalogue K-03.
+struct k2 {
+  double bound = kl_detail::unbounded;
+  static constexpr unsigned reads = field::ref_logp;
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    return kl_detail::bounded(square(t.logp - t.ref_logp) * constant<V>(0.5), bound);
+  }
+};
+
+/// \f$ k_3 = e^{d} - d - 1,\ d = \log\pi_{ref} - \log\pi \f$; never negative, unbiased for KL(pi||ref) on policy.
+/// `log_ratio_bound` clamps d, `bound` the value (verl: 20 and 10; TRL: neither). The gradient stops outside a bound.
+/// Source: Schulman 2020; catalogue K-04.
+struct k3 {
+  double log_ratio_bound = kl_detail::unbounded;
+  double bound = kl_detail::unbounded;
+  static constexpr unsigned reads = field::ref_logp;
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    const V d = kl_detail::bounded(t.ref_logp - t.logp, log_ratio_bound);
+    return kl_detail::bounded(expm1(d) - d, bound);
+  }
+};
+
+/// The value of one estimator with the gradient of another: the two choices are independent (verl's `k3+` is k3 with k2).
+/// Catalogue K-06.
+template <class Value, class Gradient = k2>
+struct value_and_gradient {
+  Value value{};
+  Gradient gradient{};
+  static constexpr unsigned reads = reads_of<Value>() | reads_of<Gradient>();
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    const V slope = gradient(t);
+    return slope + (stop_gradient(value(t)) - stop_gradient(slope));
+  }
+};
+template <class Value>
+value_and_gradient(Value) -> value_and_gradient<Value>;
+template <class Value, class Gradient>
+value_and_gradient(Value, Gradient) -> value_and_gradient<Value, Gradient>;
+
+/// An estimator times the ratio \f$ \rho = \pi/\pi_{old} \f$, differentiated through both factors. With k3 the gradient is
+/// exactly \f$ \rho\,(\log\pi - \log\pi_{ref}) \f$. Source: DeepSeek-V3.2; catalogue K-05, K-08.
+template <class Estimator>
+struct importance_weighted {
+  Estimator estimator{};
+  static constexpr unsigned reads = reads_of<Estimator>() | field::old_logp;
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    return exp(t.logp - t.old_logp) * estimator(t);
+  }
+};
+template <class Estimator>
+importance_weighted(Estimator) -> importance_weighted<Estimator>;
+
+/// KL in the loss: a coefficient times an estimator, added to each token's loss after importance weights. Catalogue K-14.
+template <class Estimator = k3>
+struct kl_penalty {
+  Estimator estimator{};
+  double coefficient = 0.05;
+  static constexpr unsigned reads = reads_of<Estimator>();
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(coefficient >= 0)) return remark::argument("kl_penalty", "coefficient", coefficient, "0 or more");
+    return {};
+  }
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    return estimator(t) * constant<V>(coefficient);
+  }
+  static constexpr int statistics_count = 1;
+  static constexpr const char* statistics_names[] = {"kl_mean"};
+  template <number V>
+  RLHF_HD RLHF_INLINE void statistics(const token<V>& t, V (&out)[1]) const {
+    out[0] = estimator(t);
+  }
+};
+template <class Estimator>
+kl_penalty(Estimator) -> kl_penalty<Estimator>;
+template <class Estimator>
+kl_penalty(Estimator, double) -> kl_penalty<Estimator>;
+
+}  // namespace rlhf::inline v1

@@ -1,0 +1,60 @@
+#pragma once
+// How the tokens of a response add up to its log-probability before a pair objective sees it.
+
+#include <limits>
+
+#include "rlhf/math/number.hpp"
+#include "rlhf/math/functions.hpp"
+
+namespace rlhf::inline v1 {
+
+/// One token on its way into a response's sum.
+template <number V>
+struct response_token {
+  V logp{};
+  value_t<V> ref_logp{};
+  value_t<V> position{};  ///< 1 for the first valid token of the response
+  value_t<V> shorter{};   ///< valid tokens of the shorter response of the pair
+};
+
+/// What one token adds to the response's log-probability and to the reference's.
+template <number V>
+struct contribution {
+  V logp;
+  value_t<V> ref_logp;
+};
+
+/// The plain sum.
+struct sum_of_tokens {
+  static constexpr bool needs_position = false;
+  template <number V>
+  RLHF_HD RLHF_INLINE contribution<V> operator()(const response_token<V>& t) const {
+    return {t.logp, t.ref_logp};
+  }
+};
+
+/// Length-desensitised: tokens beyond the shorter response's length count `alpha`, in policy and reference alike.
+/// Source: Liu et al. 2024, arXiv 2409.06411 (LLaMA-Factory scales the policy only). Catalogue P-21.
+struct length_desensitised {
+  double alpha = 0.5;
+  static constexpr bool needs_position = true;
+  template <number V>
+  RLHF_HD RLHF_INLINE contribution<V> operator()(const response_token<V>& t) const {
+    const value_t<V> weight = select(t.position > t.shorter, constant<V>(alpha), constant<V>(1));
+    return {t.logp * weight, t.ref_logp * weight};
+  }
+};
+
+/// Each token's log-ratio clamped before it is summed; the gradient passes on the closed bounds.
+/// Source: HALOs ("humanline"). Catalogue P-36.
+struct clamped_log_ratio {
+  double low = -1;
+  double high = 1.5;
+  static constexpr bool needs_position = false;
+  template <number V>
+  RLHF_HD RLHF_INLINE contribution<V> operator()(const response_token<V>& t) const {
+    return {clamp(t.logp - t.ref_logp, constant<V>(low), constant<V>(high)) + t.ref_logp, t.ref_logp};
+  }
+};
+
+}  // namespace rlhf::inline v1

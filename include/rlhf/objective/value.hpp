@@ -1,0 +1,67 @@
+#pragma once
+// Losses of value predictions.
+
+#include "rlhf/core/status.hpp"
+#include "rlhf/math/fields.hpp"
+#include "rlhf/math/functions.hpp"
+
+namespace rlhf::inline v1 {
+
+/// How a clipped prediction is formed. The two agree but for the slope exactly on a bound.
+enum class value_clip {
+  difference,  ///< old + clamp(value - old, -c, c): full slope on the bound (OpenRLHF, TRL)
+  bounds       ///< max(min(value, old + c), old - c): half (verl)
+};
+
+/// PPO's clipped value loss: \f$ \frac12 \max((V-G)^2, (V_{clip}-G)^2) \f$, \f$ V_{clip} = V_{old} + [V - V_{old}]_{\pm c} \f$.
+///
+/// `clip` infinite: plain squared error. `scale` is the factor in front (1/2 in TRL, verl, OpenRLHF; 1 in AReaL).
+/// `clip_fraction` counts a strictly larger clipped term with |V - V_old| > c, so that rounding of `old + (V - old)` is
+/// not counted.
+/// Source: Schulman et al. 2016 (baselines code); catalogue V-01, V-02.
+struct clipped_value {
+  double clip = 0.2;
+  double scale = 0.5;
+  value_clip form = value_clip::difference;
+
+  static constexpr unsigned reads = field::old_value | field::returns;
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(clip > 0)) return remark::argument("clipped_value", "clip", clip, "more than 0 (infinity turns it off)");
+    return {};
+  }
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const value_item<V>& v) const {
+    const V plain = square(v.value - v.returns);
+    return max(plain, square(clipped(v) - v.returns)) * constant<V>(scale);
+  }
+
+  static constexpr int statistics_count = 1;
+  static constexpr const char* statistics_names[] = {"clip_fraction"};
+  template <number V>
+  RLHF_HD RLHF_INLINE void statistics(const value_item<V>& v, V (&out)[1]) const {
+    const auto larger = square(clipped(v) - v.returns) > square(v.value - v.returns);
+    const auto outside = abs(v.value - v.old_value) > constant<V>(clip);
+    out[0] = select(larger & outside, constant<V>(1), constant<V>(0));
+  }
+
+ private:
+  template <number V>
+  [[nodiscard]] RLHF_HD RLHF_INLINE V clipped(const value_item<V>& v) const {
+    const value_t<V> c = constant<V>(clip);
+    if (form == value_clip::bounds) return max(min(v.value, v.old_value + c), v.old_value - c);
+    return clamp(v.value - v.old_value, -c, c) + v.old_value;
+  }
+};
+
+/// Squared error \f$ \frac12 (V-G)^2 \f$. Catalogue V-02.
+struct squared_value {
+  double scale = 0.5;
+  static constexpr unsigned reads = field::returns;
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const value_item<V>& v) const {
+    return square(v.value - v.returns) * constant<V>(scale);
+  }
+};
+
+}  // namespace rlhf::inline v1
