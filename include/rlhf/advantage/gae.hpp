@@ -1,0 +1,98 @@
+#pragma once
+// Generalised advantage estimation, as affine scans from the last token to the first.
+
+#include "rlhf/core/status.hpp"
+#include "rlhf/math/functions.hpp"
+
+namespace rlhf::inline v1 {
+
+/// What an estimator sees of one step, and what it gives.
+template <number V>
+struct reward_step {
+  V reward{};
+  V value{};
+  mask_t<V> valid{};
+};
+template <number V>
+struct advantage_step {
+  V advantage{};
+  V returns{};
+};
+
+/// What the recursion does at slots outside the mask (padding, tool output).
+enum class gap {
+  carry,     ///< skips them: next value and advantage are carried across without decay (verl, NeMo RL)
+  zero,      ///< walks through them with reward and value taken as 0 (OpenRLHF, RTO, VinePPO)
+  plain,     ///< walks through them as they are (TRL); what stands there must be numbers
+  raw_next   ///< skips them, but takes the next value from the next slot as it is (oat)
+};
+
+/// GAE: \f$ \delta_t = r_t + \gamma V_{t+1} - V_t,\quad A_t = \delta_t + \gamma\lambda A_{t+1},\quad G_t = A_t + V_t \f$.
+///
+/// Beyond the end V is the bootstrap value (0 without one: a finished sequence) and A is 0. The returns are of the plain
+/// advantages: whiten those afterwards, never before. gamma 1, lambda 1: A_t = sum of rewards from t on, minus V_t.
+/// Source: Schulman et al. 2015, arXiv 1506.02438, eq. 16; catalogue E-01, where the peers' gap rules are.
+struct gae {
+  double gamma = 1;
+  double lambda = 0.95;
+  gap gaps = gap::carry;
+
+  static constexpr int scans = 3;
+  [[nodiscard]] constexpr status check() const {
+    if (!(gamma >= 0 && gamma <= 1)) return remark::argument("gae", "gamma", gamma, "0 <= gamma <= 1");
+    if (!(lambda >= 0 && lambda <= 1)) return remark::argument("gae", "lambda", lambda, "0 <= lambda <= 1");
+    return {};
+  }
+  /// Beyond the end: the next value, the next advantage, whether a valid token follows.
+  [[nodiscard]] RLHF_HD double initial(int k, double bootstrap) const { return k == 0 ? bootstrap : 0; }
+
+  template <number V, class Scan>
+  RLHF_HD RLHF_INLINE advantage_step<V> operator()(const reward_step<V>& x, double bootstrap, Scan& scan) const {
+    const V zero(constant<V>(0)), one(constant<V>(1)), g(constant<V>(gamma)), decay(constant<V>(gamma * lambda));
+    if (gaps == gap::plain) {
+      const V next = scan.next(0, x.value);
+      const V a = scan.inclusive(1, decay, x.reward + g * next - x.value);
+      return {a, a + x.value};
+    }
+    const V value = select(x.valid, x.value, zero), reward = select(x.valid, x.reward, zero);
+    if (gaps == gap::zero) {
+      const V next = scan.next(0, value);
+      const V a = scan.inclusive(1, decay, reward + g * next - value);
+      return {a, a + value};
+    }
+    V next;
+    if (gaps == gap::carry) {
+      next = scan.exclusive(0, select(x.valid, zero, one), value);
+    } else {
+      const V follows = scan.exclusive(2, select(x.valid, zero, one), select(x.valid, one, zero));
+      next = select(follows > zero, scan.next(0, x.value), V(constant<V>(bootstrap)));
+    }
+    const V a = scan.inclusive(1, select(x.valid, decay, one), select(x.valid, reward + g * next - value, zero));
+    return {a, a + value};
+  }
+};
+
+/// Discounted sum of the rewards from each token on: \f$ G_t = r_t + \gamma G_{t+1} \f$; advantage and returns are both G.
+/// Gaps are carried across (verl) or, with gap::zero, walked through with reward 0. Source: REINFORCE++, Hu 2025,
+/// arXiv 2501.03262; catalogue E-08.
+struct discounted_return {
+  double gamma = 1;
+  gap gaps = gap::carry;
+
+  static constexpr int scans = 1;
+  [[nodiscard]] constexpr status check() const {
+    if (!(gamma >= 0 && gamma <= 1)) return remark::argument("discounted_return", "gamma", gamma, "0 <= gamma <= 1");
+    return {};
+  }
+  [[nodiscard]] RLHF_HD double initial(int, double bootstrap) const { return bootstrap; }
+
+  template <number V, class Scan>
+  RLHF_HD RLHF_INLINE advantage_step<V> operator()(const reward_step<V>& x, double, Scan& scan) const {
+    const V zero(constant<V>(0)), one(constant<V>(1)), g(constant<V>(gamma));
+    const V reward = select(x.valid, x.reward, zero);
+    const V sum = scan.inclusive(0, gaps == gap::carry ? select(x.valid, g, one) : g, reward);
+    return {sum, sum};
+  }
+};
+
+}  // namespace rlhf::inline v1

@@ -1,0 +1,61 @@
+#pragma once
+// Advantages of responses relative to the others of their group (prompt).
+
+#include "rlhf/core/status.hpp"
+#include "rlhf/math/monoids.hpp"
+
+namespace rlhf::inline v1 {
+
+/// What a group's centred rewards are divided by.
+enum class group_scale {
+  group,  ///< the group's standard deviation (GRPO)
+  batch,  ///< that of all rewards of the call
+  none    ///< nothing (Dr. GRPO)
+};
+
+/// What a group of a single response gives.
+enum class lone_response {
+  zero,  ///< advantage 0 (TRL)
+  raw    ///< its reward: mean 0, deviation 1 (verl)
+};
+
+/// GRPO: \f$ A_i = (r_i - \bar r_g)/(s_g + \epsilon) \f$ over the group g of response i.
+///
+/// s is Bessel-corrected unless `biased`, and computed in two passes. A NaN reward is "no reward": it is left out of the
+/// statistics and has advantage 0. Groups whose rewards are all equal give 0.
+/// Source: Shao et al. 2024, arXiv 2402.03300; Dr. GRPO: Liu et al. 2025, arXiv 2503.20783. Epsilon: TRL 1e-4, verl 1e-6.
+/// Catalogue E-03 to E-05.
+struct group_advantage {
+  group_scale scale = group_scale::group;
+  double epsilon = 1e-4;
+  lone_response lone = lone_response::zero;
+  bool biased = false;
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(epsilon >= 0)) return remark::argument("group_advantage", "epsilon", epsilon, "0 or more");
+    return {};
+  }
+
+  /// Advantages of one group; `reward(j)` and `set(j, advantage)` for j in [0, n); `batch` the moments of all rewards.
+  template <class Reward, class Set>
+  RLHF_HD void operator()(std::int64_t n, const Reward& reward, const Set& set, const moments& batch) const {
+    moments group;
+    for (std::int64_t j = 0; j < n; ++j) {
+      const double r = reward(j);
+      if (r == r) group.merge({1, r, 0});
+    }
+    const bool alone = group.count == 1;
+    const double center = alone && lone == lone_response::raw ? 0 : group.mean;
+    double divisor = 1;
+    if (scale == group_scale::group)
+      divisor = (alone && lone == lone_response::raw ? 1 : sqrt(group.variance(biased))) + epsilon;
+    if (scale == group_scale::batch) divisor = sqrt(batch.variance(biased)) + epsilon;
+    for (std::int64_t j = 0; j < n; ++j) {
+      const double r = reward(j);
+      const double centred = r - center;
+      set(j, r == r && centred != 0 ? centred / divisor : 0.0);
+    }
+  }
+};
+
+}  // namespace rlhf::inline v1

@@ -1,0 +1,244 @@
+#pragma once
+// Advantages over a batch: scans over sequences, statistics over groups, whitening over everything.
+
+#include "rlhf/advantage/gae.hpp"
+#include "rlhf/advantage/group.hpp"
+#include "rlhf/advantage/whiten.hpp"
+#include "rlhf/driver/moments.hpp"
+
+namespace rlhf::inline v1 {
+
+template <class T = float, class Space = host_space>
+struct advantage_inputs {
+  view<const T, 1, Space> reward{};     ///< [tokens]
+  view<const T, 1, Space> value{};      ///< [tokens]; 0 without it
+  mask_view<Space> mask{};              ///< [tokens]
+  view<const T, 1, Space> bootstrap{};  ///< [sequences] value after the last step of a sequence that was cut short
+};
+
+template <class T = float, class Space = host_space>
+struct advantage_outputs {
+  view<T, 1, Space> advantage{};  ///< [tokens]; may be the memory of reward or value
+  view<T, 1, Space> returns{};    ///< [tokens]
+};
+
+namespace advantage_detail {
+
+template <class T, class Space, class Estimator>
+struct scan_kernel {
+  using scalar = compute_t<T>;
+  static constexpr int scans = Estimator::scans;
+  Estimator estimator;
+  advantage_inputs<T, Space> in;
+  advantage_outputs<T, Space> out;
+
+  [[nodiscard]] RLHF_HD double bootstrap(std::int64_t s) const {
+    return in.bootstrap ? static_cast<double>(in.bootstrap[s]) : 0;
+  }
+  [[nodiscard]] RLHF_HD scalar initial(std::int64_t s, int k) const {
+    return static_cast<scalar>(estimator.initial(k, bootstrap(s)));
+  }
+  [[nodiscard]] RLHF_HD bool unit_stride() const {
+    return rlhf::unit_stride(in.reward) && rlhf::unit_stride(in.value) && rlhf::unit_stride(in.mask) &&
+           rlhf::unit_stride(out.advantage) && rlhf::unit_stride(out.returns);
+  }
+  template <class V, class Scan>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, Scan& scan) const {
+    const V zero(number_traits<V>::constant(0));
+    const reward_step<V> x{load<V>(in.reward, i), load_or<V>(in.value, i, 0), load_mask<V>(in.mask, i)};
+    const advantage_step<V> y = estimator(x, bootstrap(s), scan);
+    store(out.advantage, i, select(x.valid, y.advantage, zero));
+    store(out.returns, i, select(x.valid, y.returns, zero));
+  }
+};
+
+template <class T, class Space>
+struct whiten_kernel {
+  using scalar = compute_t<T>;
+  static constexpr int sums = 0, maxima = 0;
+  rlhf::whiten how;
+  const moments* found;
+  view<const T, 1, Space> in;
+  mask_view<Space> mask;
+  view<T, 1, Space> out;
+  double mean = 0, scale = 0, shift = 0;
+
+  RLHF_HD void prepare() {
+    const rlhf::whiten::map m = how.of(*found);
+    mean = found->mean;
+    scale = m.scale;
+    shift = m.shift;
+  }
+  [[nodiscard]] RLHF_HD bool unit_stride() const {
+    return rlhf::unit_stride(in) && rlhf::unit_stride(mask) && rlhf::unit_stride(out);
+  }
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
+    const V zero(number_traits<V>::constant(0));
+    const V y = (load<V>(in, i) - V(number_traits<V>::constant(mean))) * V(number_traits<V>::constant(scale)) +
+                V(number_traits<V>::constant(shift));
+    store(out, i, select(load_mask<V>(mask, i), y, zero));
+  }
+};
+
+template <class T, class Space>
+struct reward_at {
+  view<const T, 1, Space> reward;
+  grouping<Space> groups;
+  std::int64_t begin;
+  [[nodiscard]] RLHF_HD double operator()(std::int64_t j) const { return static_cast<double>(reward[groups[begin + j]]); }
+};
+template <class T, class Space>
+struct set_at {
+  view<T, 1, Space> advantage;
+  grouping<Space> groups;
+  std::int64_t begin;
+  RLHF_HD void operator()(std::int64_t j, double a) const { advantage[groups[begin + j]] = static_cast<T>(a); }
+};
+
+/// A group is a handful of responses: one thread walks it.
+template <class T, class Space, class Estimator>
+struct group_kernel {
+  using scalar = double;
+  static constexpr int sums = 0, maxima = 0;
+  Estimator estimator;
+  grouping<Space> groups;
+  view<const T, 1, Space> reward;
+  view<T, 1, Space> out;
+  const moments* batch;
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t, accumulator<V, 0, 0>&) const {}
+  RLHF_HD void finish(std::int64_t g, const totals<0>&) const {
+    const segment range = groups.groups[g];
+    estimator(range.end - range.begin, reward_at<T, Space>{reward, groups, range.begin},
+              set_at<T, Space>{out, groups, range.begin}, *batch);
+  }
+};
+
+template <class T, class Space>
+struct mark_numbers {
+  using scalar = double;
+  static constexpr int sums = 0, maxima = 0;
+  view<const T, 1, Space> x;
+  std::uint8_t* out;
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
+    out[i] = x[i] == x[i] ? 1 : 0;
+  }
+};
+
+}  // namespace advantage_detail
+
+/// An estimator that scans each sequence from its end: gae, discounted_return.
+///
+/// Shapes [layout.tokens], bootstrap [sequences]. Masked slots give exactly 0 in both outputs.
+/// Errors: null, shape, argument. Cost: one pass; on lanes the recurrence costs log2(lanes) steps a packet.
+template <class Estimator>
+struct advantage {
+  Estimator estimator{};
+
+  template <class B, class T = float, class Space = typename B::space>
+    requires backend<B>
+  status operator()(B& be, const layout<typename B::space>& sequences, const advantage_inputs<T, Space>& in,
+                    const advantage_outputs<T, Space>& out) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
+    constexpr const char* name = "advantage";
+    if constexpr (std::same_as<Space, host_space>)
+      if (auto s = rlhf::check(sequences, name); !s) return s;
+    const std::int64_t n = sequences.tokens;
+    const auto sized = [&](const auto& v, const char* what, std::int64_t want) -> status {
+      return !v || v.extent == want ? status{} : remark::shape(name, what, v.extent, want);
+    };
+    if (n > 0 && !in.reward) return remark::null(name, "reward");
+    if (auto s = sized(in.reward, "reward", n); !s) return s;
+    if (auto s = sized(in.value, "value", n); !s) return s;
+    if (auto s = sized(in.mask, "mask", n); !s) return s;
+    if (auto s = sized(in.bootstrap, "bootstrap", sequences.sequences); !s) return s;
+    if (auto s = sized(out.advantage, "advantage", n); !s) return s;
+    if (auto s = sized(out.returns, "returns", n); !s) return s;
+    if (auto s = estimator.check(); !s) return s;
+    return be.segment_scan(sequences, advantage_detail::scan_kernel<T, Space, Estimator>{estimator, in, out});
+  }
+};
+template <class E>
+advantage(E) -> advantage<E>;
+
+template <class T = float, class Space = host_space>
+struct whiten_inputs {
+  view<const T, 1, Space> x{};
+  mask_view<Space> mask{};
+  const moments* found = nullptr;  ///< moments from elsewhere (all shards merged), in the backend's space; else of x itself
+};
+
+/// Whitens `in.x` into `out`, which may be the same memory, over the valid elements; the others give exactly 0.
+/// Shapes: all alike. Errors: null, shape, memory; nothing valid: `errc::empty_mask`. Cost: three passes, one with moments
+/// from elsewhere.
+struct whitening {
+  whiten how{};
+
+  template <class B, class T = float, class Space = typename B::space>
+    requires backend<B>
+  status operator()(B& be, const whiten_inputs<T, Space>& in,
+                    const std::type_identity_t<view<T, 1, Space>>& out) const {
+    constexpr const char* name = "whitening";
+    const std::int64_t n = in.x.extent;
+    if (!in.x && n > 0) return remark::null(name, "x");
+    if (!out && n > 0) return remark::null(name, "out");
+    if (in.mask && in.mask.extent != n) return remark::shape(name, "mask", in.mask.extent, n);
+    if (out.extent != n) return remark::shape(name, "out", out.extent, n);
+    auto cell = be.template scratch<moments>(1);
+    if (!cell.data()) return remark::memory(name);
+    const moments* found = in.found;
+    if (found == nullptr) {
+      if (auto s = masked_moments(be, name, in.x, in.mask, cell.data()); !s) return s;
+      found = cell.data();
+    }
+    if (auto s = be.map(n, advantage_detail::whiten_kernel<T, Space>{how, found, in.x, in.mask, out},
+                        static_cast<totals<0>*>(nullptr));
+        !s)
+      return s;
+    if constexpr (B::synchronous)
+      if (be.read(found).count == 0) return remark::empty(name, "mask");
+    return {};
+  }
+};
+
+template <class T = float, class Space = host_space>
+struct group_inputs {
+  grouping<Space> groups{};
+  view<const T, 1, Space> reward{};  ///< [responses]; NaN: no reward
+};
+
+/// Advantages of responses within their groups. Shapes: reward and out [responses].
+/// Errors: null, shape, argument, memory. Cost: one thread a group.
+template <class Estimator = group_advantage>
+struct grouped {
+  Estimator estimator{};
+
+  template <class B, class T = float, class Space = typename B::space>
+    requires backend<B>
+  status operator()(B& be, const group_inputs<T, Space>& in,
+                    const std::type_identity_t<view<T, 1, Space>>& out) const {
+    constexpr const char* name = "grouped";
+    const std::int64_t n = in.reward.extent;
+    if (!in.reward && n > 0) return remark::null(name, "reward");
+    if (!out && n > 0) return remark::null(name, "out");
+    if (in.groups.groups.tokens != n) return remark::shape(name, "groups", in.groups.groups.tokens, n);
+    if (out.extent != n) return remark::shape(name, "out", out.extent, n);
+    if (auto s = estimator.check(); !s) return s;
+    auto cell = be.template scratch<moments>(1);
+    auto scored = be.template scratch<std::uint8_t>(n);
+    if (!cell.data() || !scored.data()) return remark::memory(name);
+    if (auto s = be.map(n, advantage_detail::mark_numbers<T, Space>{in.reward, scored.data()}, static_cast<totals<0>*>(nullptr));
+        !s)
+      return s;
+    if (auto s = masked_moments(be, name, in.reward, mask_view<Space>(scored.data(), n), cell.data()); !s) return s;
+    return be.segment_reduce(
+        in.groups.groups, advantage_detail::group_kernel<T, Space, Estimator>{estimator, in.groups, in.reward, out, cell.data()});
+  }
+};
+template <class E>
+grouped(E) -> grouped<E>;
+
+}  // namespace rlhf::inline v1
