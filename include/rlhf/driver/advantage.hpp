@@ -134,7 +134,7 @@ struct mark_numbers {
 /// Shapes [layout.tokens], bootstrap [sequences]. Masked slots give exactly 0 in both outputs.
 /// Errors: null, shape, argument. Cost: one pass; on lanes the recurrence costs log2(lanes) steps a packet.
 template <class Estimator>
-struct advantage {
+struct advantage_estimate {
   Estimator estimator{};
 
   template <class B, class T = float, class Space = typename B::space>
@@ -143,7 +143,7 @@ struct advantage {
                     const advantage_outputs<T, Space>& out) const {
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");
-    constexpr const char* name = "advantage";
+    constexpr const char* name = "advantage_estimate";
     if constexpr (std::same_as<Space, host_space>)
       if (auto s = rlhf::check(sequences, name); !s) return s;
     const std::int64_t n = sequences.tokens;
@@ -162,7 +162,7 @@ struct advantage {
   }
 };
 template <class E>
-advantage(E) -> advantage<E>;
+advantage_estimate(E) -> advantage_estimate<E>;
 
 template <class T = float, class Space = host_space>
 struct whiten_inputs {
