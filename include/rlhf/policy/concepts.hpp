@@ -1,0 +1,57 @@
+#pragma once
+// What a model may offer, each capability a concept of its own. Nothing here knows layers, devices or engines.
+
+#include <concepts>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "rlhf/math/random.hpp"
+#include "rlhf/policy/responses.hpp"
+
+namespace rlhf::inline v1 {
+
+/// Scores responses: `log_probs(r, out)` writes the log-probability (nats) of every response token into `out`
+/// [r.response_tokens()]. A frozen reference needs no more.
+template <class P>
+concept scores_tokens = requires(P& p, const responses& r, std::span<float> out) { p.log_probs(r, out); };
+
+/// Has parameters that an optimiser may change: two flat arrays of the same length.
+template <class P>
+concept parameterised = requires(P& p) {
+  { p.parameters() } -> std::convertible_to<std::span<float>>;
+  { p.gradient() } -> std::convertible_to<std::span<float>>;
+};
+
+/// A policy that learns: `backward(g)` adds to the gradient what `g` = d loss / d log_probs makes of it, for the responses
+/// of the last call of log_probs.
+template <class P>
+concept trainable_policy = scores_tokens<P> && parameterised<P> &&
+                           requires(P& p, std::span<const float> g) { p.backward(g); };
+
+/// A policy that acts: `sample(prompts, n, key)` gives n responses to each prompt, those to a prompt next to each other.
+/// The choice depends on the key and on prompt, sample and position alone, never on batching or threads.
+template <class P>
+concept sampling_policy = requires(P& p, const prompt_list& prompts, std::int64_t n, random_key key) {
+  { p.sample(prompts, n, key) } -> std::same_as<responses>;
+};
+
+/// Values of the states before each response token: `values(r, out)` [r.response_tokens()].
+template <class V>
+concept estimates_values = requires(V& v, const responses& r, std::span<float> out) { v.values(r, out); };
+
+/// A critic that learns: `backward_values(g)` for the responses of the last call of values.
+template <class V>
+concept trainable_critic = estimates_values<V> && parameterised<V> &&
+                           requires(V& v, std::span<const float> g) { v.backward_values(g); };
+
+/// Scores whole responses: `rewards(r, out)` [r.size()]. A learned model or a rule.
+template <class R>
+concept scores_responses = requires(R& m, const responses& r, std::span<float> out) { m.rewards(r, out); };
+
+/// A reward model that learns: `backward_rewards(g)` for the responses of the last call of rewards.
+template <class R>
+concept trainable_reward = scores_responses<R> && parameterised<R> &&
+                           requires(R& m, std::span<const float> g) { m.backward_rewards(g); };
+
+}  // namespace rlhf::inline v1

@@ -1,0 +1,90 @@
+#pragma once
+// How good a policy is: reward and KL on fresh samples, and the best-of-n frontier to compare with.
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "rlhf/policy/concepts.hpp"
+
+namespace rlhf::inline v1 {
+
+struct evaluation {
+  double reward = 0;            ///< mean score
+  double reward_deviation = 0;  ///< standard deviation of the scores
+  double kl = 0;                ///< mean of log pi - log pi_ref over the samples, nats per response
+  double kl_error = 0;          ///< standard error of that mean
+  std::int64_t tokens = 0;
+};
+
+namespace evaluate_detail {
+
+struct spread_of {
+  double mean = 0, deviation = 0;
+};
+[[nodiscard]] inline spread_of describe(const std::vector<double>& x) {
+  spread_of s;
+  for (const double v : x) s.mean += v;
+  if (x.empty()) return s;
+  s.mean /= static_cast<double>(x.size());
+  for (const double v : x) s.deviation += (v - s.mean) * (v - s.mean);
+  s.deviation = x.size() > 1 ? std::sqrt(s.deviation / static_cast<double>(x.size() - 1)) : 0;
+  return s;
+}
+
+}  // namespace evaluate_detail
+
+/// Samples `n` responses to each prompt and measures them. The KL is the sampled k1, unbiased, and may be slightly negative.
+template <class Policy, scores_tokens Reference, scores_responses Reward>
+  requires scores_tokens<Policy> && sampling_policy<Policy>
+[[nodiscard]] evaluation evaluate(Policy& policy, Reference& reference, Reward& reward, const prompt_list& prompts,
+                                  std::int64_t n, random_key key) {
+  const responses batch = policy.sample(prompts, n, key);
+  std::vector<float> logp(static_cast<std::size_t>(batch.response_tokens())), ref(logp.size()),
+      score(static_cast<std::size_t>(batch.size()));
+  policy.log_probs(batch, logp);
+  reference.log_probs(batch, ref);
+  reward.rewards(batch, score);
+  std::vector<double> ratios, scores(score.begin(), score.end());
+  const auto offsets = batch.response_offsets();
+  for (std::int64_t i = 0; i < batch.size(); ++i) {
+    double sum = 0;
+    for (auto t = static_cast<std::size_t>(offsets[static_cast<std::size_t>(i)]);
+         t < static_cast<std::size_t>(offsets[static_cast<std::size_t>(i) + 1]); ++t)
+      sum += static_cast<double>(logp[t]) - static_cast<double>(ref[t]);
+    ratios.push_back(sum);
+  }
+  const auto s = evaluate_detail::describe(scores), k = evaluate_detail::describe(ratios);
+  return {s.mean, s.deviation, k.mean, ratios.empty() ? 0 : k.deviation / std::sqrt(static_cast<double>(ratios.size())),
+          batch.response_tokens()};
+}
+
+/// A point of the best-of-n frontier: no training, n samples each time.
+struct best_of_n_point {
+  std::int64_t n = 1;
+  double reward = 0;
+  double kl = 0;  ///< log n - (n - 1) / n, the bound that is exact without ties (Beirami et al. 2024, arXiv 2401.01879)
+};
+
+/// The expected best of n among the given scores, for each n: every subset of n counted, in closed form
+/// \f$ \sum_k s_{(k)} \binom{k-1}{n-1}/\binom{N}{n} \f$.
+[[nodiscard]] inline std::vector<best_of_n_point> best_of_n(std::vector<float> scores, const std::vector<std::int64_t>& sizes) {
+  std::sort(scores.begin(), scores.end());
+  const auto total = static_cast<double>(scores.size());
+  std::vector<best_of_n_point> out;
+  for (const std::int64_t n : sizes) {
+    if (n < 1 || static_cast<std::size_t>(n) > scores.size()) continue;
+    const auto count = static_cast<double>(n);
+    double reward = 0, weight = count / total;  // of the largest: n / N
+    for (std::size_t k = scores.size(); k >= 1 && weight > 0; --k) {
+      reward += weight * static_cast<double>(scores[k - 1]);
+      const auto rank = static_cast<double>(k);
+      if (rank <= count) break;
+      weight *= (rank - count) / (rank - 1);
+    }
+    out.push_back({n, reward, std::log(count) - (count - 1) / count});
+  }
+  return out;
+}
+
+}  // namespace rlhf::inline v1

@@ -1,0 +1,55 @@
+#pragma once
+// What all training loops share: minibatches in a random order, and what they tell while they run.
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "rlhf/core/statistics.hpp"
+#include "rlhf/math/random.hpp"
+
+namespace rlhf::inline v1 {
+
+/// How a loop walks its data.
+struct loop_options {
+  std::int64_t batch = 32;  ///< items of an update
+  std::int64_t epochs = 1;
+  random_key key{};  ///< of the order; epoch e is shuffled at prompt = e
+};
+
+/// What a loop hands to its observer after every update: any callable of (const progress&).
+struct progress {
+  std::int64_t step = 0;   ///< updates done
+  std::int64_t steps = 0;  ///< updates in all
+  std::int64_t items = 0;  ///< items seen
+  const statistics* metrics = nullptr;  ///< of the last update, under the names that TRL's users know
+};
+
+/// An observer that looks at nothing.
+struct ignore_progress {
+  void operator()(const progress&) const {}
+};
+
+/// Minibatches of a fixed number of items: `f(rows, last_of_epoch)` for each, in shuffled order.
+template <class F>
+void for_each_minibatch(std::int64_t items, const loop_options& options, F&& f) {
+  if (items == 0) return;
+  std::vector<std::int64_t> order(static_cast<std::size_t>(items));
+  const random_numbers numbers(options.key);
+  for (std::int64_t epoch = 0; epoch < options.epochs; ++epoch) {
+    std::iota(order.begin(), order.end(), std::int64_t{0});
+    shuffle(order, numbers, {.prompt = static_cast<std::uint32_t>(epoch)});
+    for (std::int64_t begin = 0; begin < items; begin += options.batch)
+      f(std::span<const std::int64_t>(order).subspan(static_cast<std::size_t>(begin),
+                                                     static_cast<std::size_t>(std::min(options.batch, items - begin))));
+  }
+}
+
+/// Updates that for_each_minibatch will make.
+[[nodiscard]] constexpr std::int64_t minibatches(std::int64_t items, const loop_options& options) {
+  return options.epochs * ((items + options.batch - 1) / options.batch);
+}
+
+}  // namespace rlhf::inline v1

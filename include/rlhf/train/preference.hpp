@@ -1,0 +1,126 @@
+#pragma once
+// Learning from preference pairs: reward models, and policies without one.
+
+#include "rlhf/algorithm/dpo.hpp"
+#include "rlhf/algorithm/reward_model.hpp"
+#include "rlhf/core/throw.hpp"
+#include "rlhf/train/loop.hpp"
+#include "rlhf/train/update.hpp"
+
+namespace rlhf::inline v1 {
+
+/// Pairs of responses: chosen(i) is preferred to rejected(i).
+struct preference_pairs {
+  responses chosen;
+  responses rejected;
+};
+
+namespace preference_train_detail {
+
+/// Chosen, then rejected responses of some pairs: one forward pass for both.
+[[nodiscard]] inline responses join(const preference_pairs& pairs, std::span<const std::int64_t> rows) {
+  responses both;
+  for (const std::int64_t row : rows) both.add(pairs.chosen, row);
+  for (const std::int64_t row : rows) both.add(pairs.rejected, row);
+  return both;
+}
+
+inline void check(const preference_pairs& pairs, const char* function) {
+  if (pairs.chosen.size() != pairs.rejected.size())
+    throw error(remark::shape(function, "pairs.rejected", pairs.rejected.size(), pairs.chosen.size()));
+}
+
+/// The two halves of a joined batch as token layouts that both begin at 0.
+struct halves {
+  explicit halves(const responses& joined) : pairs(joined.size() / 2) {
+    const auto offsets = joined.response_offsets();
+    for (std::int64_t i = 0; i <= pairs; ++i) {
+      chosen.push_back(offsets[static_cast<std::size_t>(i)]);
+      rejected.push_back(offsets[static_cast<std::size_t>(pairs + i)] - offsets[static_cast<std::size_t>(pairs)]);
+    }
+  }
+  [[nodiscard]] std::int64_t split() const { return chosen.back(); }
+
+  std::int64_t pairs;
+  std::vector<std::int64_t> chosen, rejected;
+};
+
+}  // namespace preference_train_detail
+
+/// Fits a reward model to pairs by a score objective (Bradley-Terry by default).
+/// Metrics: `loss`, `accuracy`, `margin`, `grad_norm`. Throws rlhf::error.
+template <class B, trainable_reward Model, class Schedule, class Observer = ignore_progress>
+void train_reward_model(B& be, Model& model, parameter_update<Schedule>& update, const preference_pairs& pairs,
+                        const loop_options& options, Observer&& observe = {}, const reward_model& algorithm = {}) {
+  preference_train_detail::check(pairs, "train_reward_model");
+  progress now{.steps = minibatches(pairs.chosen.size(), options)};
+  std::vector<float> scores, gradient;
+  for_each_minibatch(pairs.chosen.size(), options, [&](std::span<const std::int64_t> rows) {
+    const responses both = preference_train_detail::join(pairs, rows);
+    const std::int64_t n = both.size() / 2;
+    scores.resize(static_cast<std::size_t>(both.size()));
+    gradient.resize(scores.size());
+    model.rewards(both, scores);
+    float loss = 0;
+    statistics metrics;
+    or_throw(algorithm(be, {.chosen = {scores.data(), n}, .rejected = {scores.data() + n, n}},
+                       {.loss = {&loss, 1},
+                        .grad_chosen = {gradient.data(), n},
+                        .grad_rejected = {gradient.data() + n, n},
+                        .stats = &metrics}));
+    model.backward_rewards(gradient);
+    metrics.add("loss", static_cast<double>(loss), 1);
+    metrics.add("grad_norm", update.apply(model), 1);
+    ++now.step;
+    now.items += n;
+    now.metrics = &metrics;
+    observe(now);
+  });
+}
+
+/// Fits a policy to pairs by any pair objective: `loss` is a preference_loss or a named algorithm such as dpo. The
+/// reference's log-probabilities are computed once, before the first update.
+/// Metrics: `loss`, `rewards/...`, `logps/...`, `grad_norm`. Throws rlhf::error.
+template <class B, trainable_policy Policy, scores_tokens Reference, class Schedule, class Loss = dpo,
+          class Observer = ignore_progress>
+void train_preference(B& be, Policy& policy, Reference& reference, parameter_update<Schedule>& update,
+                      const preference_pairs& pairs, const loop_options& options, const Loss& loss = {},
+                      Observer&& observe = {}) {
+  preference_train_detail::check(pairs, "train_preference");
+  std::vector<float> ref_chosen(static_cast<std::size_t>(pairs.chosen.response_tokens()));
+  std::vector<float> ref_rejected(static_cast<std::size_t>(pairs.rejected.response_tokens()));
+  reference.log_probs(pairs.chosen, ref_chosen);
+  reference.log_probs(pairs.rejected, ref_rejected);
+
+  progress now{.steps = minibatches(pairs.chosen.size(), options)};
+  std::vector<float> logp, gradient;
+  for_each_minibatch(pairs.chosen.size(), options, [&](std::span<const std::int64_t> rows) {
+    const responses both = preference_train_detail::join(pairs, rows);
+    const preference_train_detail::halves sides(both);
+    logp.resize(static_cast<std::size_t>(both.response_tokens()));
+    gradient.resize(logp.size());
+    policy.log_probs(both, logp);
+    const std::vector<float> chosen = pairs.chosen.select(rows, std::span<const float>(ref_chosen));
+    const std::vector<float> rejected = pairs.rejected.select(rows, std::span<const float>(ref_rejected));
+    const std::int64_t split = sides.split(), rest = both.response_tokens() - split;
+    float value = 0;
+    statistics metrics;
+    or_throw(loss(be,
+                  token_pair_inputs<float>{
+                      .chosen = {packed(sides.chosen), {logp.data(), split}, chosen, {}},
+                      .rejected = {packed(sides.rejected), {logp.data() + split, rest}, rejected, {}}},
+                  pair_outputs<float>{.loss = {&value, 1},
+                                      .grad_chosen = {gradient.data(), split},
+                                      .grad_rejected = {gradient.data() + split, rest},
+                                      .stats = &metrics}));
+    policy.backward(gradient);
+    metrics.add("loss", static_cast<double>(value), 1);
+    metrics.add("grad_norm", update.apply(policy), 1);
+    ++now.step;
+    now.items += sides.pairs;
+    now.metrics = &metrics;
+    observe(now);
+  });
+}
+
+}  // namespace rlhf::inline v1

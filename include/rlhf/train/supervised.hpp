@@ -1,0 +1,36 @@
+#pragma once
+// Supervised fine-tuning.
+
+#include "rlhf/algorithm/sft.hpp"
+#include "rlhf/core/throw.hpp"
+#include "rlhf/train/loop.hpp"
+#include "rlhf/train/update.hpp"
+
+namespace rlhf::inline v1 {
+
+/// Fits a policy to responses by maximum likelihood: for each minibatch, log-probabilities, loss, gradient, step.
+/// Metrics: `loss` (nats per token), `grad_norm`. Throws rlhf::error.
+template <class B, trainable_policy Policy, class Schedule, class Observer = ignore_progress>
+void train_supervised(B& be, Policy& policy, parameter_update<Schedule>& update, const responses& data,
+                      const loop_options& options, Observer&& observe = {}) {
+  progress now{.steps = minibatches(data.size(), options)};
+  std::vector<float> logp, gradient;
+  for_each_minibatch(data.size(), options, [&](std::span<const std::int64_t> rows) {
+    const responses batch = data.select(rows);
+    logp.resize(static_cast<std::size_t>(batch.response_tokens()));
+    gradient.resize(logp.size());
+    policy.log_probs(batch, logp);
+    float loss = 0;
+    or_throw(sft{}(be, batch.layout(), {.logp = logp}, {.loss = {&loss, 1}, .grad_logp = gradient}));
+    policy.backward(gradient);
+    statistics metrics;
+    metrics.add("loss", static_cast<double>(loss), 1);
+    metrics.add("grad_norm", update.apply(policy), 1);
+    ++now.step;
+    now.items += batch.size();
+    now.metrics = &metrics;
+    observe(now);
+  });
+}
+
+}  // namespace rlhf::inline v1

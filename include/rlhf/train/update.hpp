@@ -1,0 +1,39 @@
+#pragma once
+// From a gradient to a step: clipping, schedule, optimiser.
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+#include "rlhf/policy/concepts.hpp"
+#include "rlhf/train/optimizer.hpp"
+#include "rlhf/train/schedule.hpp"
+
+namespace rlhf::inline v1 {
+
+/// What turns a model's accumulated gradient into a step. Its whole state is the optimiser's.
+template <class Schedule = constant_schedule>
+struct parameter_update {
+  Schedule rate{};
+  adamw optimiser{};
+  double maximum_norm = 1;
+
+  /// Clips, steps, zeroes the gradient; the norm before clipping. A gradient that is not finite is dropped: the parameters
+  /// stay as they are.
+  template <parameterised Model>
+  double apply(Model& model) {
+    const std::span<float> gradient = model.gradient();
+    const double norm = clip_gradient_norm(gradient, maximum_norm);
+    if (norm - norm == 0) optimiser.step(model.parameters(), gradient, rate(optimiser.steps));
+    std::fill(gradient.begin(), gradient.end(), 0.0f);
+    return norm;
+  }
+};
+template <class S>
+parameter_update(S) -> parameter_update<S>;
+template <class S>
+parameter_update(S, adamw) -> parameter_update<S>;
+template <class S>
+parameter_update(S, adamw, double) -> parameter_update<S>;
+
+}  // namespace rlhf::inline v1
