@@ -1,0 +1,114 @@
+#pragma once
+// A transformer with its parameters: as a language model, and with a scalar head as a reward or value model.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "align/transformer.hpp"
+
+namespace align {
+
+/// A language model: architecture and parameters. Copy it to keep a reference policy.
+template <class Scalar>
+struct language_model {
+  transformer<Scalar> net;
+  std::vector<Scalar> parameters;
+
+  explicit language_model(const transformer_options& options, rlhf::random_key key = {})
+      : net(options), parameters(static_cast<std::size_t>(net.size())) {
+    net.initialize(parameters, key);
+  }
+
+  void forward(rlhf::thread_pool& pool, const token_batch& batch, workspace<Scalar>& work) const {
+    net.forward(pool, parameters, batch, work);
+  }
+  void logits(rlhf::thread_pool& pool, const workspace<Scalar>& work, std::span<const std::int64_t> rows,
+              std::span<Scalar> logits) const {
+    net.logits(pool, work, rows, logits);
+  }
+  /// gradient [parameters.size()] += that of the loss.
+  void backward(rlhf::thread_pool& pool, workspace<Scalar>& work, const output_gradient<Scalar>& output,
+                std::span<Scalar> gradient) const {
+    net.backward(pool, parameters, work, output, gradient);
+  }
+};
+
+/// value[i] = <weight, hidden state of token rows[i]> + bias; `head` [dimension + 1] is the weight, then the bias.
+template <class Scalar>
+void scalar_head(const workspace<Scalar>& work, std::span<const std::int64_t> rows, std::span<const Scalar> head,
+                 std::span<Scalar> values) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::span<const Scalar> hidden = work.hidden(rows[i]);
+    Scalar sum = 0;
+    for (std::size_t j = 0; j < hidden.size(); ++j) sum += head[j] * hidden[j];
+    values[i] = sum + head[hidden.size()];
+  }
+}
+
+/// d_hidden [tokens, dimension] += and d_head [dimension + 1] += the gradients, given those of the values.
+template <class Scalar>
+void scalar_head_backward(const workspace<Scalar>& work, std::span<const std::int64_t> rows, std::span<const Scalar> head,
+                          std::span<const Scalar> d_values, std::span<Scalar> d_hidden, std::span<Scalar> d_head) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::span<const Scalar> hidden = work.hidden(rows[i]);
+    Scalar* const to = d_hidden.data() + static_cast<std::size_t>(rows[i]) * hidden.size();
+    for (std::size_t j = 0; j < hidden.size(); ++j) {
+      to[j] += d_values[i] * head[j];
+      d_head[j] += d_values[i] * hidden[j];
+    }
+    d_head[hidden.size()] += d_values[i];
+  }
+}
+
+/// A transformer that puts out a number per token instead of logits: a value model reads it at every prediction, a reward
+/// model at the last token. `parameters` holds the trunk's, then the head's weight and bias (zero at first).
+template <class Scalar>
+struct scalar_model {
+  transformer<Scalar> net;
+  std::vector<Scalar> parameters;
+
+  /// With a random trunk.
+  explicit scalar_model(const transformer_options& options, rlhf::random_key key = {})
+      : net(options), parameters(static_cast<std::size_t>(net.size() + options.dimension + 1)) {
+    net.initialize(trunk(), key);
+  }
+  /// With the trunk of a language model, as reward and value models are usually started.
+  explicit scalar_model(const language_model<Scalar>& from) : net(from.net), parameters(from.parameters) {
+    parameters.resize(parameters.size() + static_cast<std::size_t>(net.options().dimension + 1));
+  }
+
+  /// The trunk's tensors, then "head.weight" and "head.bias".
+  [[nodiscard]] std::vector<parameter_slice> slices() const {
+    std::vector<parameter_slice> all = net.slices();
+    const std::int64_t dimension = net.options().dimension;
+    all.push_back({"head.weight", {1, dimension}, net.size(), dimension});
+    all.push_back({"head.bias", {1}, net.size() + dimension, 1});
+    return all;
+  }
+
+  void forward(rlhf::thread_pool& pool, const token_batch& batch, workspace<Scalar>& work) const {
+    net.forward(pool, std::span(parameters).first(trunk_size()), batch, work);
+  }
+  /// The values of some tokens of the last forward pass, any order.
+  void values(const workspace<Scalar>& work, std::span<const std::int64_t> rows, std::span<Scalar> out) const {
+    scalar_head<Scalar>(work, rows, std::span(parameters).subspan(trunk_size()), out);
+  }
+  /// gradient [parameters.size()] += that of the loss, given that of the values of `rows`.
+  void backward(rlhf::thread_pool& pool, workspace<Scalar>& work, std::span<const std::int64_t> rows,
+                std::span<const Scalar> d_values, std::span<Scalar> gradient) {
+    const std::span<const Scalar> all(parameters);
+    d_hidden_.assign(static_cast<std::size_t>(work.tokens() * net.options().dimension), Scalar{0});
+    scalar_head_backward<Scalar>(work, rows, all.subspan(trunk_size()), d_values, d_hidden_,
+                                 gradient.subspan(trunk_size()));
+    net.backward(pool, all.first(trunk_size()), work, {.hidden = d_hidden_}, gradient.first(trunk_size()));
+  }
+
+ private:
+  [[nodiscard]] std::size_t trunk_size() const { return static_cast<std::size_t>(net.size()); }
+  [[nodiscard]] std::span<Scalar> trunk() { return std::span(parameters).first(trunk_size()); }
+
+  std::vector<Scalar> d_hidden_;
+};
+
+}  // namespace align

@@ -1,0 +1,176 @@
+#pragma once
+// The transformer seen through the library's policy concepts: everything between tokens and losses is rlhf's.
+
+#include <algorithm>
+#include <span>
+#include <stdexcept>
+#include <vector>
+
+#include "align/models.hpp"
+#include "align/sampling.hpp"
+#include "rlhf/core/throw.hpp"
+#include "rlhf/driver/token_logp.hpp"
+#include "rlhf/policy/concepts.hpp"
+
+namespace align {
+
+/// Views of the sequences [first, last) of some responses as the model takes them, and the rows that predict the response
+/// tokens: element t of the response frame is predicted at the token before it.
+struct model_batch {
+  std::vector<std::int64_t> offsets = {0};
+  std::span<const std::int32_t> tokens = {};
+  std::vector<std::int64_t> rows = {};
+  std::vector<std::int32_t> targets = {};
+
+  model_batch(const rlhf::responses& r, std::int64_t first, std::int64_t last) {
+    const auto at = [&](std::int64_t i) { return r.offsets()[static_cast<std::size_t>(i)]; };
+    tokens = r.tokens().subspan(static_cast<std::size_t>(at(first)), static_cast<std::size_t>(at(last) - at(first)));
+    for (std::int64_t i = first; i < last; ++i) {
+      offsets.push_back(at(i + 1) - at(first));
+      const std::int64_t begin = at(i) - at(first) + static_cast<std::int64_t>(r.prompt(i).size());
+      for (std::int64_t t = begin; t < offsets.back(); ++t) {
+        rows.push_back(t - 1);
+        targets.push_back(tokens[static_cast<std::size_t>(t)]);
+      }
+    }
+  }
+  [[nodiscard]] operator token_batch() const { return {tokens, offsets}; }
+  [[nodiscard]] std::vector<std::int64_t> last_rows() const { return last_tokens(offsets); }
+};
+
+/// Calls `f(first, last)` for parts of at most `most` sequences, so that scoring a data set needs the memory of a part.
+template <class F>
+void in_parts(std::int64_t sequences, F&& f, std::int64_t most = 1024) {
+  for (std::int64_t first = 0; first < sequences; first += most) f(first, std::min(sequences, first + most));
+}
+
+/// A language model as a policy that scores, learns and samples. `Backend` does the log-softmax and its gradient.
+template <rlhf::backend Backend>
+class language_policy {
+ public:
+  language_policy(Backend& backend, rlhf::thread_pool& pool, language_model<float> model)
+      : backend_(&backend), pool_(&pool), model_(std::move(model)), gradient_(model_.parameters.size()) {}
+
+  [[nodiscard]] const language_model<float>& model() const { return model_; }
+  [[nodiscard]] std::span<float> parameters() { return model_.parameters; }
+  [[nodiscard]] std::span<float> gradient() { return gradient_; }
+
+  void log_probs(const rlhf::responses& batch, std::span<float> out) {
+    last_ = batch;
+    std::size_t done = 0;
+    in_parts(batch.size(), [&](std::int64_t first, std::int64_t last) {
+      const std::size_t tokens = score(first, last);
+      std::copy_n(logp_.begin(), tokens, out.begin() + static_cast<std::ptrdiff_t>(done));
+      done += tokens;
+    });
+    whole_ = batch.size() <= 1024;
+  }
+
+  void backward(std::span<const float> grad_logp) {
+    std::size_t done = 0;
+    in_parts(last_.size(), [&](std::int64_t first, std::int64_t last) {
+      if (!whole_) score(first, last);  // only the last part's activations were kept
+      const model_batch part(last_, first, last);
+      const auto rows = static_cast<std::int64_t>(part.rows.size());
+      if (rows == 0) return;
+      const rlhf::view<float, 2> logits{logits_.data(), rows, vocabulary()};
+      rlhf::or_throw(rlhf::token_logp_backward(
+          *backend_, {.logits = logits, .target = part.targets},
+          {.lse = {lse_.data(), rows}, .grad_logp = {grad_logp.data() + done, rows}}, logits));
+      model_.backward(*pool_, work_, {.rows = part.rows, .logits = {logits_.data(), static_cast<std::size_t>(rows * vocabulary())}},
+                      gradient_);
+      done += static_cast<std::size_t>(rows);
+    });
+    whole_ = false;  // the logits hold their gradient now
+  }
+
+  [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key) {
+    token_sequences starts;
+    for (const auto& prompt : prompts) starts.append(prompt);
+    const rollout<float> drawn = align::sample(*pool_, model_, starts, {.samples = static_cast<int>(n), .key = key});
+    rlhf::responses out;
+    for (std::size_t i = 0; i < drawn.sequences.size(); ++i) {
+      const auto whole = drawn.sequences[i];
+      const auto prompt = static_cast<std::size_t>(drawn.prompt_lengths[i]);
+      out.add(whole.first(prompt), whole.subspan(prompt));
+    }
+    return out;
+  }
+
+ private:
+  [[nodiscard]] std::int64_t vocabulary() const { return model_.net.options().vocabulary; }
+
+  /// Forward pass of a part of the last batch: logits, log-probabilities, log-sum-exps.
+  std::size_t score(std::int64_t first, std::int64_t last) {
+    const model_batch part(last_, first, last);
+    const auto rows = static_cast<std::int64_t>(part.rows.size());
+    model_.forward(*pool_, part, work_);
+    logits_.resize(static_cast<std::size_t>(rows * vocabulary()));
+    logp_.resize(static_cast<std::size_t>(rows));
+    lse_.resize(static_cast<std::size_t>(rows));
+    model_.logits(*pool_, work_, part.rows, logits_);
+    rlhf::or_throw(rlhf::token_logp(*backend_, {.logits = {logits_.data(), rows, vocabulary()}, .target = part.targets},
+                                    {.logp = logp_, .lse = lse_}));
+    return static_cast<std::size_t>(rows);
+  }
+
+  Backend* backend_;
+  rlhf::thread_pool* pool_;
+  language_model<float> model_;
+  std::vector<float> gradient_;
+  workspace<float> work_;
+  rlhf::responses last_;
+  std::vector<float> logits_, logp_, lse_;
+  bool whole_ = false;
+};
+
+/// A scalar model as a critic (a value at each prediction) and as a reward model (the value at the last token).
+class scalar_policy {
+ public:
+  scalar_policy(rlhf::thread_pool& pool, scalar_model<float> model)
+      : pool_(&pool), model_(std::move(model)), gradient_(model_.parameters.size()) {}
+
+  [[nodiscard]] const scalar_model<float>& model() const { return model_; }
+  [[nodiscard]] std::span<float> parameters() { return model_.parameters; }
+  [[nodiscard]] std::span<float> gradient() { return gradient_; }
+
+  void values(const rlhf::responses& batch, std::span<float> out) { read(batch, out, true); }
+  void backward_values(std::span<const float> gradient) { backward(gradient); }
+  void rewards(const rlhf::responses& batch, std::span<float> out) { read(batch, out, false); }
+  void backward_rewards(std::span<const float> gradient) { backward(gradient); }
+
+ private:
+  void read(const rlhf::responses& batch, std::span<float> out, bool every_token) {
+    last_ = batch;
+    every_token_ = every_token;
+    std::size_t done = 0;
+    in_parts(batch.size(), [&](std::int64_t first, std::int64_t last) {
+      const model_batch part(batch, first, last);
+      const std::vector<std::int64_t> rows = every_token ? part.rows : part.last_rows();
+      model_.forward(*pool_, part, work_);
+      model_.values(work_, rows, out.subspan(done, rows.size()));
+      done += rows.size();
+    });
+    whole_ = batch.size() <= 1024;
+  }
+  void backward(std::span<const float> gradient) {
+    std::size_t done = 0;
+    in_parts(last_.size(), [&](std::int64_t first, std::int64_t last) {
+      const model_batch part(last_, first, last);
+      const std::vector<std::int64_t> rows = every_token_ ? part.rows : part.last_rows();
+      if (!whole_) model_.forward(*pool_, part, work_);
+      model_.backward(*pool_, work_, rows, gradient.subspan(done, rows.size()), gradient_);
+      done += rows.size();
+    });
+  }
+
+  rlhf::thread_pool* pool_;
+  scalar_model<float> model_;
+  std::vector<float> gradient_;
+  workspace<float> work_;
+  rlhf::responses last_;
+  bool every_token_ = false;
+  bool whole_ = false;
+};
+
+}  // namespace align

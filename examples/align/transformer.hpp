@@ -1,0 +1,124 @@
+#pragma once
+// A small decoder-only transformer of Llama's shape, with exact gradients, for the demonstrations and tests.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "align/batch.hpp"
+#include "rlhf/backend/thread_pool.hpp"
+#include "rlhf/math/random.hpp"
+
+namespace align {
+
+/// The sizes of a model. The defaults are those of the names model.
+struct transformer_options {
+  int vocabulary = 29;
+  int dimension = 32;
+  int hidden = 88;   ///< width of the SwiGLU layer
+  int layers = 2;
+  int heads = 4;     ///< divides dimension into an even head width
+  int kv_heads = 4;  ///< divides heads: groups of heads share keys and values
+  int context = 16;  ///< the longest sequence
+  double rope_theta = 10000;
+  double norm_epsilon = 1e-5;
+};
+
+/// Where a named tensor lies in the flat array of parameters (and in that of gradients). Row-major, output first.
+struct parameter_slice {
+  std::string name;  ///< as "layers.0.attention.wq"
+  std::vector<std::int64_t> shape;
+  std::int64_t offset = 0;
+  std::int64_t size = 0;
+};
+
+/// Gradients of a loss by what the model put out. An empty span is an output that the loss does not use.
+template <class Scalar>
+struct output_gradient {
+  std::span<const std::int64_t> rows = {};  ///< tokens whose logits were read, ascending
+  std::span<const Scalar> logits = {};      ///< [rows, vocabulary]
+  std::span<const Scalar> hidden = {};      ///< [tokens, dimension]
+};
+
+template <class Scalar>
+class transformer;
+
+/// What a forward pass leaves for the output and the backward pass. Reusable: it allocates only when a batch is larger
+/// than all before. It belongs to one thread, which may hand it to any model.
+template <class Scalar>
+class workspace {
+ public:
+  workspace();
+  ~workspace();
+  workspace(workspace&&) noexcept;
+  workspace& operator=(workspace&&) noexcept;
+
+  /// Tokens of the last forward pass.
+  [[nodiscard]] std::int64_t tokens() const;
+  /// The last hidden state of a token (after the final norm) [dimension].
+  [[nodiscard]] std::span<const Scalar> hidden(std::int64_t token) const;
+
+ private:
+  friend class transformer<Scalar>;
+  struct state;
+  std::unique_ptr<state> state_;
+};
+
+/// The architecture: a pure function of (parameters, tokens) and its gradient. It holds no parameters, so a reference, a
+/// best or an averaged model is just another array.
+///
+/// Token embedding; per layer x += attention(norm(x)), x += swiglu(norm(x)) with RMSNorm, rotary positions and
+/// grouped-query attention; a final norm; logits by the transposed embedding (tied head). Position 0 is the first token
+/// of each sequence.
+///
+/// Results are the same bits for any number of threads: the batch is cut into chunks of whole sequences by their lengths
+/// alone, and gradients are added up in the order of the chunks. A token's output does not even depend on the rest of the
+/// batch. Wrong sizes, tokens or options throw std::invalid_argument.
+/// Source: Touvron et al. 2023, arXiv 2302.13971, section 2.2.
+template <class Scalar>
+class transformer {
+ public:
+  explicit transformer(const transformer_options& options = {});
+
+  [[nodiscard]] const transformer_options& options() const { return options_; }
+  /// Number of parameters.
+  [[nodiscard]] std::int64_t size() const { return size_; }
+  /// All tensors, in the order of the flat array, without gaps.
+  [[nodiscard]] const std::vector<parameter_slice>& slices() const { return slices_; }
+  /// The slice of that name.
+  [[nodiscard]] const parameter_slice& slice(const std::string& name) const;
+
+  /// Cosines, then sines, of the rotary angles [context, dimension / heads].
+  [[nodiscard]] const std::vector<Scalar>& rotations() const { return rotations_; }
+
+  /// Random initial parameters [size()]: normal with deviation 1/sqrt(inputs), smaller by sqrt(2 layers) where a branch
+  /// joins the residual stream; norms 1.
+  void initialize(std::span<Scalar> parameters, rlhf::random_key key) const;
+
+  /// Computes the hidden states of all tokens into `work`.
+  void forward(rlhf::thread_pool& pool, std::span<const Scalar> parameters, const token_batch& batch,
+               workspace<Scalar>& work) const;
+
+  /// logits [rows, vocabulary] of the tokens `rows` (ascending indices) of the last forward pass.
+  void logits(rlhf::thread_pool& pool, const workspace<Scalar>& work, std::span<const std::int64_t> rows,
+              std::span<Scalar> logits) const;
+
+  /// gradient [size()] += that of the loss, with the parameters of the last forward pass.
+  void backward(rlhf::thread_pool& pool, std::span<const Scalar> parameters, workspace<Scalar>& work,
+                const output_gradient<Scalar>& output, std::span<Scalar> gradient) const;
+
+ private:
+  transformer_options options_;
+  std::vector<parameter_slice> slices_;
+  std::vector<Scalar> rotations_;
+  std::int64_t size_ = 0;
+};
+
+extern template class transformer<float>;
+extern template class transformer<double>;
+extern template class workspace<float>;
+extern template class workspace<double>;
+
+}  // namespace align

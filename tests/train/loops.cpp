@@ -1,0 +1,231 @@
+// The loops on policies small enough that the optimum is known exactly.
+
+#include <cmath>
+
+#include "rlhf/backend/reference.hpp"
+#include "rlhf/train/evaluate.hpp"
+#include "rlhf/train/on_policy.hpp"
+#include "rlhf/train/preference.hpp"
+#include "rlhf/train/supervised.hpp"
+#include "support/catch.hpp"
+#include "train/tabular.hpp"
+
+using namespace rlhf;
+using namespace rlhf_test;
+
+namespace {
+
+constexpr std::int64_t vocabulary = 4;
+
+parameter_update<> steps_of(double rate) { return {{rate}, {{.weight_decay = 0}}, 1e9}; }
+
+prompt_list prompts(std::size_t n) { return prompt_list(n, {0}); }
+
+/// A reference that is not uniform and a reward with structure.
+struct world {
+  reference_backend cpu;
+  tabular_policy reference{1, vocabulary, 2};
+  tabular_reward reward{vocabulary};
+
+  world() {
+    const random_numbers numbers({7, 1});
+    std::uint32_t i = 0;
+    for (float& x : reference.parameters()) x = static_cast<float>(numbers.normal({i++}) * 0.5);
+    for (float& x : reward.parameters()) x = static_cast<float>(numbers.normal({i++}));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("supervised training fits the frequencies of its data") {
+  world w;
+  tabular_policy policy(1, vocabulary, 2);
+  const responses data = w.reference.sample(prompts(1), 4000, {3, 3});
+  auto update = steps_of(0.05);
+  double first = 0, last = 0;
+  train_supervised(w.cpu, policy, update, data, {.batch = 400, .epochs = 30, .key = {1, 1}}, [&](const progress& p) {
+    if (p.step == 1) first = (*p.metrics)["loss"];
+    last = (*p.metrics)["loss"];
+  });
+  CHECK(last < first);
+  CHECK(total_variation(distribution(policy), distribution(w.reference)) < 0.03);
+}
+
+TEST_CASE("a reward model learns the differences that the labels follow") {
+  world w;
+  preference_pairs pairs;
+  const responses drawn = w.reference.sample(prompts(20000), 2, {4, 4});
+  std::vector<float> score(static_cast<std::size_t>(drawn.size()));
+  w.reward.rewards(drawn, score);
+  const random_numbers label({5, 5});
+  for (std::int64_t i = 0; i < drawn.size(); i += 2) {
+    const double gap = static_cast<double>(score[static_cast<std::size_t>(i)] - score[static_cast<std::size_t>(i) + 1]);
+    const bool first = label.uniform({static_cast<std::uint32_t>(i)}) < sigmoid(gap);
+    pairs.chosen.add(drawn, first ? i : i + 1);
+    pairs.rejected.add(drawn, first ? i + 1 : i);
+  }
+
+  tabular_reward learned(vocabulary);
+  auto update = steps_of(0.05);
+  train_reward_model(w.cpu, learned, update, pairs, {.batch = 500, .epochs = 20, .key = {1, 2}});
+  double worst = 0;
+  for (std::size_t i = 1; i < 16; ++i)
+    worst = std::max(worst, std::abs((learned.at(i) - learned.at(0)) - (w.reward.at(i) - w.reward.at(0))));
+  CHECK(worst < 0.35);
+
+  SECTION("and DPO on the same pairs reaches the policy that the reward implies") {
+    tabular_policy policy = w.reference;
+    auto dpo_update = steps_of(0.05);
+    statistics seen;
+    train_preference(w.cpu, policy, w.reference, dpo_update, pairs, {.batch = 500, .epochs = 20, .key = {1, 3}},
+                     dpo{.beta = 0.5}, [&](const progress& p) { seen = *p.metrics; });
+    CHECK(total_variation(distribution(policy), tilted(distribution(w.reference), w.reward, 0.5)) < 0.06);
+    CHECK(seen.find("rewards/accuracies") != nullptr);
+    CHECK(seen.find("logps/chosen") != nullptr);
+  }
+}
+
+TEST_CASE("the first loss of DPO at the reference is log 2") {
+  world w;
+  tabular_policy policy = w.reference;
+  const responses drawn = w.reference.sample(prompts(8), 2, {4, 4});
+  preference_pairs pairs;
+  for (std::int64_t i = 0; i < drawn.size(); i += 2) {
+    pairs.chosen.add(drawn, i);
+    pairs.rejected.add(drawn, i + 1);
+  }
+  auto update = steps_of(0.0);
+  double loss = 0;
+  train_preference(w.cpu, policy, w.reference, update, pairs, {.batch = 8}, dpo{}, [&](const progress& p) { loss = (*p.metrics)["loss"]; });
+  CHECK(loss == Approx(std::log(2.0)).epsilon(1e-6));
+}
+
+TEST_CASE("REBEL reaches the optimum of reward less KL") {
+  world w;
+  tabular_policy policy = w.reference;
+  auto update = steps_of(0.05);
+  std::int64_t seen = 0;
+  train_rebel(w.cpu, {.eta = 1, .kl_coefficient = 0.5}, policy, w.reference, w.reward, update, [](std::int64_t) { return prompts(512); },
+              {.iterations = 40, .epochs = 8, .minibatch = 256, .key = {1, 100}}, [&](const iteration& i) { seen = i.number; });
+  CHECK(seen == 40);
+  CHECK(total_variation(distribution(policy), tilted(distribution(w.reference), w.reward, 0.5)) < 0.01);
+}
+
+TEST_CASE("PPO comes near the optimum of reward less KL") {
+  world w;
+  tabular_policy policy = w.reference;
+  tabular_critic critic(vocabulary, 2);
+  auto update = steps_of(0.03), critic_update = steps_of(0.1);
+  ppo algorithm;
+  algorithm.reward.coefficient = 0.5;
+  double first = 0;
+  statistics metrics;
+  train_ppo(w.cpu, algorithm, policy, critic, w.reference, w.reward, update, critic_update, [](std::int64_t) { return prompts(1024); },
+            {.iterations = 80, .epochs = 2, .minibatch = 256, .key = {1, 100}}, [&](const iteration& i) {
+              if (i.number == 1) first = i.reward;
+              metrics = *i.metrics;
+            });
+  const auto best = tilted(distribution(w.reference), w.reward, 0.5), reached = distribution(policy), start = distribution(w.reference);
+  const auto objective = [&](const std::vector<double>& p) {
+    double sum = 0;
+    for (std::size_t i = 0; i < p.size(); ++i) sum += p[i] * (w.reward.at(i) - 0.5 * std::log(p[i] / start[i]));
+    return sum;
+  };
+  CHECK((objective(reached) - objective(start)) / (objective(best) - objective(start)) > 0.97);
+  CHECK(metrics.find("clip_fraction") != nullptr);
+  CHECK(metrics.find("approx_kl_k3") != nullptr);
+  CHECK(metrics["nonfinite"] == 0);
+}
+
+TEST_CASE("RTO without the DPO reward is PPO bit for bit") {
+  world w;
+  const auto run = [&](auto algorithm, auto&&... guide) {
+    tabular_policy policy = w.reference;
+    tabular_critic critic(vocabulary, 2);
+    auto update = steps_of(0.03), critic_update = steps_of(0.1);
+    train_ppo(w.cpu, algorithm, policy, critic, w.reference, w.reward, update, critic_update, [](std::int64_t) { return prompts(64); },
+              {.iterations = 5, .epochs = 2, .minibatch = 32, .key = {1, 100}}, ignore_iteration{}, guide...);
+    return std::vector<float>(policy.parameters().begin(), policy.parameters().end());
+  };
+  ppo plain;
+  plain.reward.coefficient = 0.01;
+  rto guided;
+  guided.reward.beta1 = 0;
+  tabular_policy guide = w.reference;
+  CHECK(run(plain) == run(guided, guide));
+}
+
+TEST_CASE("RTO with the DPO reward alone walks to the DPO policy") {
+  world w;
+  tabular_policy guide = w.reference;
+  const random_numbers numbers({9, 9});
+  std::uint32_t i = 0;
+  for (float& x : guide.parameters()) x += static_cast<float>(numbers.normal({i++}) * 0.7);
+  tabular_policy policy = w.reference;
+  tabular_critic critic(vocabulary, 2);
+  auto update = steps_of(0.03), critic_update = steps_of(0.1);
+  rto algorithm;
+  algorithm.reward = {.beta1 = 1, .beta2 = 1, .beta3 = 0, .clip = std::numeric_limits<double>::infinity()};
+  const double before = total_variation(distribution(policy), distribution(guide));
+  train_ppo(w.cpu, algorithm, policy, critic, w.reference, w.reward, update, critic_update, [](std::int64_t) { return prompts(1024); },
+            {.iterations = 80, .epochs = 2, .minibatch = 256, .key = {1, 100}}, ignore_iteration{}, guide);
+  CHECK(before > 0.15);
+  CHECK(total_variation(distribution(policy), distribution(guide)) < 0.06);
+}
+
+TEST_CASE("the same key gives the same bits") {
+  world w;
+  const auto run = [&](std::uint64_t seed) {
+    tabular_policy policy = w.reference;
+    auto update = steps_of(0.05);
+    train_rebel(w.cpu, {}, policy, w.reference, w.reward, update, [](std::int64_t) { return prompts(32); },
+                {.iterations = 3, .minibatch = 16, .key = {seed, 100}});
+    return std::vector<float>(policy.parameters().begin(), policy.parameters().end());
+  };
+  CHECK(run(1) == run(1));
+  CHECK(run(1) != run(2));
+}
+
+TEST_CASE("an update drops a gradient that is not finite") {
+  tabular_policy policy(1, 3, 1);
+  policy.gradient()[0] = std::numeric_limits<float>::quiet_NaN();
+  auto update = steps_of(0.1);
+  update.apply(policy);
+  for (const float x : policy.parameters()) CHECK(x == 0.0f);
+  for (const float g : policy.gradient()) CHECK(g == 0.0f);
+}
+
+TEST_CASE("evaluation of the reference against itself has no KL") {
+  world w;
+  const evaluation e = evaluate(w.reference, w.reference, w.reward, prompts(500), 1, {2, 2});
+  CHECK(e.kl == 0);
+  CHECK(e.tokens == 1000);
+  double exact = 0;
+  const auto p = distribution(w.reference);
+  for (std::size_t i = 0; i < p.size(); ++i) exact += p[i] * w.reward.at(i);
+  CHECK(std::abs(e.reward - exact) < 4 * e.reward_deviation / std::sqrt(500.0));
+}
+
+TEST_CASE("best of n counts every subset") {
+  const std::vector<float> scores{3, 1, 2, 2, 5};
+  const auto points = best_of_n(scores, {1, 2, 3, 5, 9});
+  REQUIRE(points.size() == 4);
+  CHECK(points[0].reward == Approx(2.6));
+  CHECK(points[0].kl == Approx(0).margin(1e-15));
+  double sum = 0;
+  for (std::size_t i = 0; i < 5; ++i)
+    for (std::size_t j = i + 1; j < 5; ++j) sum += static_cast<double>(std::max(scores[i], scores[j]));
+  CHECK(points[1].reward == Approx(sum / 10));
+  CHECK(points[3].reward == Approx(5));
+  CHECK(points[1].kl == Approx(std::log(2.0) - 0.5));
+}
+
+TEST_CASE("pairs that do not match are refused") {
+  world w;
+  preference_pairs pairs;
+  pairs.chosen = w.reference.sample(prompts(2), 1, {1, 1});
+  tabular_policy policy = w.reference;
+  auto update = steps_of(0.1);
+  CHECK_THROWS_WITH(train_preference(w.cpu, policy, w.reference, update, pairs, {}),
+                    "train_preference: pairs.rejected has 0 elements, wants 2");
+}
