@@ -132,9 +132,13 @@ TEST_CASE("PPO comes near the optimum of reward less KL") {
     return sum;
   };
   CHECK((objective(reached) - objective(start)) / (objective(best) - objective(start)) > 0.97);
-  CHECK(metrics.find("clip_fraction") != nullptr);
-  CHECK(metrics.find("approx_kl_k3") != nullptr);
+  for (const char* name : {"objective/kl", "objective/scores", "objective/rlhf_reward", "policy/approxkl_avg", "policy/clipfrac_avg",
+                           "val/clipfrac_avg", "val/ratio", "loss/policy_avg", "loss/value_avg", "grad_norm"}) {
+    CAPTURE(name);
+    CHECK(metrics.find(name) != nullptr);
+  }
   CHECK(metrics["nonfinite"] == 0);
+  CHECK(metrics["objective/rlhf_reward"] == Approx(metrics["objective/scores"] - 0.5 * metrics["objective/kl"]).epsilon(1e-5));
 }
 
 TEST_CASE("RTO without the DPO reward is PPO bit for bit") {

@@ -17,8 +17,11 @@ namespace rlhf::inline v1 {
 /// REBEL's loss on pairs of samples: give pi_t's log-probabilities as the references and the rewards of both.
 struct rebel_regression {
   double eta = 1;
-  double kl_coefficient = 0.05;  ///< of the sequence KL that is taken off the score, for callers who shape with it
+  double kl_coefficient = 0.05;  ///< of the sequence KL that is taken off the score
   bool paper_scaling = false;
+
+  /// The reward that is regressed: the score less the KL penalty of the response's log pi_t / pi_ref.
+  [[nodiscard]] constexpr double shaped(double score, double log_ratio) const { return score - kl_coefficient * log_ratio; }
 
   [[nodiscard]] constexpr auto loss() const {
     return preference_loss<rebel>{{.eta = eta, .paper_scaling = paper_scaling}};

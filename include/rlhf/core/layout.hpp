@@ -41,16 +41,20 @@ struct layout {
   return {nullptr, rows, width, rows * width};
 }
 
-/// Sequences one after the other; `offsets` has one more element than there are sequences and starts at 0.
+/// Sequences one after the other; `offsets` has one more element than there are sequences, starts at 0, and is contiguous
+/// (anything else gives a layout that `check` refuses).
 [[nodiscard]] constexpr layout<> packed(view<const std::int64_t> offsets) {
   if (offsets.extent == 0) return {};
+  if (offsets.data == nullptr || offsets.stride != 1) return {nullptr, -1, 0, 0};
   return {offsets.data, offsets.extent - 1, 0, offsets.data[offsets.extent - 1]};
 }
 
 /// Is the layout one that can be walked? O(sequences) for the packed form.
 [[nodiscard]] constexpr status check(const layout<>& sequences, const char* function) {
   if (sequences.sequences < 0 || sequences.width < 0)
-    return {errc::shape, function, "layout", "has a negative extent", static_cast<double>(sequences.width), 0, "0 or more"};
+    return {errc::shape, function, "layout", "has an extent of",
+            static_cast<double>(sequences.sequences < 0 ? sequences.sequences : sequences.width), 0,
+            "0 or more, and offsets that are contiguous"};
   if (sequences.offsets == nullptr) return {};
   if (sequences.offsets[0] != 0)
     return {errc::index, function, "layout.offsets", "starts at", static_cast<double>(sequences.offsets[0]), 0, nullptr};

@@ -1,12 +1,21 @@
 #pragma once
 // Storage formats of 16 bits and the types that arithmetic on a stored type is done in.
 
-#include <bit>
 #include <cstdint>
 
 #include "rlhf/core/config.hpp"
 
 namespace rlhf::inline v1 {
+
+namespace numeric_detail {
+
+/// std::bit_cast, also in device code without a compiler flag.
+template <class To, class From>
+[[nodiscard]] RLHF_HD RLHF_INLINE constexpr To bits_as(const From& x) {
+  return __builtin_bit_cast(To, x);
+}
+
+}  // namespace numeric_detail
 
 /// A bfloat16 in memory: the upper half of a float. Storage only; arithmetic is done in float and rounded once, to nearest
 /// even, on the store. Same bits as every other bfloat16, so foreign memory can be viewed as it.
@@ -15,12 +24,12 @@ struct bfloat16 {
 
   bfloat16() = default;
   RLHF_HD RLHF_INLINE explicit bfloat16(float x) {
-    const auto u = std::bit_cast<std::uint32_t>(x);
+    const auto u = numeric_detail::bits_as<std::uint32_t>(x);
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = static_cast<std::uint16_t>(nan ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
   }
   RLHF_HD RLHF_INLINE explicit operator float() const {
-    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+    return numeric_detail::bits_as<float>(static_cast<std::uint32_t>(bits) << 16);
   }
 };
 
@@ -30,7 +39,7 @@ struct float16 {
 
   float16() = default;
   RLHF_HD RLHF_INLINE explicit float16(float x) {
-    const auto u = std::bit_cast<std::uint32_t>(x);
+    const auto u = numeric_detail::bits_as<std::uint32_t>(x);
     const std::uint32_t sign = (u >> 16) & 0x8000u;
     const std::uint32_t magnitude = u & 0x7fffffffu;
     std::uint32_t half;
@@ -42,15 +51,15 @@ struct float16 {
       half = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1u)) >> 13;
     } else {
       // Subnormal halves: adding 0.5 lets the hardware round at the right bit.
-      half = std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000u;
+      half = numeric_detail::bits_as<std::uint32_t>(numeric_detail::bits_as<float>(magnitude) + 0.5f) - 0x3f000000u;
     }
     bits = static_cast<std::uint16_t>(sign | half);
   }
   RLHF_HD RLHF_INLINE explicit operator float() const {
     const std::uint32_t sign = (static_cast<std::uint32_t>(bits) & 0x8000u) << 16;
     const std::uint32_t magnitude = static_cast<std::uint32_t>(bits) & 0x7fffu;
-    if (magnitude >= 0x7c00u) return std::bit_cast<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
-    if (magnitude >= 0x400u) return std::bit_cast<float>(sign | ((magnitude << 13) + 0x38000000u));
+    if (magnitude >= 0x7c00u) return numeric_detail::bits_as<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
+    if (magnitude >= 0x400u) return numeric_detail::bits_as<float>(sign | ((magnitude << 13) + 0x38000000u));
     const float subnormal = static_cast<float>(magnitude) * 5.9604644775390625e-8f;  // units of 2^-24
     return sign != 0 ? -subnormal : subnormal;
   }

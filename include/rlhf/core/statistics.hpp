@@ -21,7 +21,7 @@ struct statistics {
     double count = 0;       ///< what the sum is divided by; 0 marks a maximum
     bool maximum = false;
   };
-  static constexpr int capacity = 32;
+  static constexpr int capacity = 64;
   entry entries[capacity];
   int size = 0;
 

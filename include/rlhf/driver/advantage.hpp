@@ -194,8 +194,7 @@ struct whitening {
       if (auto s = masked_moments(be, name, in.x, in.mask, cell.data()); !s) return s;
       found = cell.data();
     }
-    if (auto s = be.map(n, advantage_detail::whiten_kernel<T, Space>{how, found, in.x, in.mask, out},
-                        static_cast<totals<0>*>(nullptr));
+    if (auto s = be.map(n, advantage_detail::whiten_kernel<T, Space>{how, found, in.x, in.mask, out}, nullptr);
         !s)
       return s;
     if constexpr (B::synchronous)
@@ -230,7 +229,7 @@ struct grouped {
     auto cell = be.template scratch<moments>(1);
     auto scored = be.template scratch<std::uint8_t>(n);
     if (!cell.data() || !scored.data()) return remark::memory(name);
-    if (auto s = be.map(n, advantage_detail::mark_numbers<T, Space>{in.reward, scored.data()}, static_cast<totals<0>*>(nullptr));
+    if (auto s = be.map(n, advantage_detail::mark_numbers<T, Space>{in.reward, scored.data()}, nullptr);
         !s)
       return s;
     if (auto s = masked_moments(be, name, in.reward, mask_view<Space>(scored.data(), n), cell.data()); !s) return s;

@@ -159,10 +159,9 @@ status full_kl(B& be, full_kl_inputs<L, Space> in, const full_kl_outputs<L, T, S
   if (out.grad_logits && out.grad_logits.columns < in.vocabulary)
     return {errc::shape, name, "grad_logits", "has columns:", static_cast<double>(out.grad_logits.columns), 0,
             "at least the vocabulary"};
-  totals<0>* const nothing = nullptr;
   return in.direction == kl_direction::forward
-             ? be.rows(rows, full_kl_detail::rows_kernel<T, L, Space, true>{in, out}, nothing)
-             : be.rows(rows, full_kl_detail::rows_kernel<T, L, Space, false>{in, out}, nothing);
+             ? be.rows(rows, full_kl_detail::rows_kernel<T, L, Space, true>{in, out}, nullptr)
+             : be.rows(rows, full_kl_detail::rows_kernel<T, L, Space, false>{in, out}, nullptr);
 }
 
 }  // namespace rlhf::inline v1

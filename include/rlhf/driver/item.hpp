@@ -3,8 +3,6 @@
 //
 // Tokens, pairs, score pairs and values all go through here, for every backend and every layout.
 
-#include <limits>
-
 #include "rlhf/backend/concept.hpp"
 #include "rlhf/driver/observe.hpp"
 
@@ -39,7 +37,7 @@ struct item_streams {
   }
 
  private:
-  static constexpr double absent = std::numeric_limits<double>::quiet_NaN();
+  static constexpr double absent = not_a_number;
 
   template <class V>
   struct values {
@@ -166,7 +164,7 @@ void report(const totals_of<Kernel>& found, statistics& out) {
   };
   for (int k = 0; k < observer<Item>::sums; ++k) put(observer<Item>::sum_names[k], found.sum[3 + k]);
   for (int k = 0; k < observer<Item>::maxima; ++k)
-    if (found.max[k] > -std::numeric_limits<double>::infinity())
+    if (found.max[k] > -infinity)
       out.add_maximum(observer<Item>::maximum_names[k], found.max[k]);
   int at = 3 + observer<Item>::sums;
   if constexpr (statistics_count_of<Objective>() > 0)

@@ -1,8 +1,6 @@
 #pragma once
 // What a loss reports of its items beside its value, whatever the formula.
 
-#include <limits>
-
 #include "rlhf/core/statistics.hpp"
 #include "rlhf/math/fields.hpp"
 #include "rlhf/math/functions.hpp"
@@ -29,7 +27,7 @@ struct observer<token> {
     sum[1] = d * d * constant<V>(0.5);
     sum[2] = expm1(d) - d;
     sum[3] = ratio;
-    sum[4] = with_entropy ? t.entropy : constant<V>(std::numeric_limits<double>::quiet_NaN());
+    sum[4] = with_entropy ? t.entropy : constant<V>(not_a_number);
     maximum[0] = ratio;
     maximum[1] = abs(d);
   }

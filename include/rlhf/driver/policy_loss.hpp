@@ -224,8 +224,7 @@ struct policy_loss {
             !s)
           return s;
         if (auto s = be.segment_map(sequences,
-                                    policy_detail::add_sequence_gradient<T, Space>{share, in.mask, out.grad_logp},
-                                    static_cast<totals<0>*>(nullptr));
+                                    policy_detail::add_sequence_gradient<T, Space>{share, in.mask, out.grad_logp}, nullptr);
             !s)
           return s;
       }
@@ -250,7 +249,7 @@ struct policy_loss {
   }
   template <class B, class S, class T, class Space>
   [[nodiscard]] static status broadcast(B& be, const layout<Space>& sequences, const view<const S, 1, Space>& from, T* to) {
-    return be.segment_map(sequences, broadcast_to_tokens<T, S>{from.data, from.stride, to}, static_cast<totals<0>*>(nullptr));
+    return be.segment_map(sequences, broadcast_to_tokens<T, S>{from.data, from.stride, to}, nullptr);
   }
 };
 template <class O>

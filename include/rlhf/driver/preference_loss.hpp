@@ -1,253 +1,9 @@
 #pragma once
 // Pair objectives over a batch of preference pairs: loss, exact gradient, statistics.
 
-#include "rlhf/driver/weights.hpp"
-#include "rlhf/objective/response.hpp"
+#include "rlhf/driver/preference_kernels.hpp"
 
 namespace rlhf::inline v1 {
-
-/// Pairs whose responses are already summed: log-probabilities [pairs], in nats.
-template <class T = float, class Space = host_space>
-struct pair_inputs {
-  view<const T, 1, Space> chosen{};    ///< log pi(chosen | prompt): differentiable
-  view<const T, 1, Space> rejected{};  ///< log pi(rejected | prompt): differentiable
-  view<const T, 1, Space> ref_chosen{};
-  view<const T, 1, Space> ref_rejected{};
-  view<const T, 1, Space> chosen_length{};  ///< tokens; for objectives per token and for the NLL term
-  view<const T, 1, Space> rejected_length{};
-  view<const T, 1, Space> chosen_reward{};
-  view<const T, 1, Space> rejected_reward{};
-  view<const T, 1, Space> margin{};
-  view<const T, 1, Space> weight{};  ///< multiplies a pair's loss; a constant
-  mask_view<Space> mask{};           ///< which pairs count
-};
-
-template <class T = float, class Space = host_space>
-struct pair_outputs {
-  view<T, 1, Space> loss{};  ///< one element
-  view<T, 1, Space> grad_chosen{};
-  view<T, 1, Space> grad_rejected{};
-  view<T, 1, Space> per_pair{};         ///< loss of each pair, without the NLL term
-  view<T, 1, Space> reward_chosen{};    ///< implicit rewards beta (log pi - log pi_ref)
-  view<T, 1, Space> reward_rejected{};
-  view<T, 1, Space> nll{};  ///< one element: the NLL term before its weight
-  statistics* stats = nullptr;
-};
-
-/// One side of the pairs as tokens: response i is sequence i of the layout.
-template <class T = float, class Space = host_space>
-struct response_tokens {
-  layout<Space> sequences{};
-  view<const T, 1, Space> logp{};      ///< differentiable
-  view<const T, 1, Space> ref_logp{};  ///< 0 without it
-  mask_view<Space> mask{};
-};
-
-template <class T = float, class Space = host_space>
-struct token_pair_inputs {
-  response_tokens<T, Space> chosen{};
-  response_tokens<T, Space> rejected{};
-  view<const T, 1, Space> chosen_reward{};
-  view<const T, 1, Space> rejected_reward{};
-  view<const T, 1, Space> margin{};
-  view<const T, 1, Space> weight{};
-  mask_view<Space> mask{};
-};
-
-/// The NLL (SFT) term on the chosen responses that keeps their likelihood up. Catalogue P-18.
-enum class nll_reduction {
-  token_mean,    ///< over all chosen tokens of the batch (TRL)
-  sequence_mean  ///< mean over pairs of the mean over tokens (OpenRLHF)
-};
-struct chosen_nll {
-  double weight = 0;  ///< 0: no term
-  nll_reduction reduction = nll_reduction::token_mean;
-  double tokens = 0;  ///< for token_mean: chosen tokens of the whole batch; 0: those of this call
-};
-
-namespace preference_detail {
-
-template <class Objective>
-[[nodiscard]] constexpr double reward_scale(const Objective& o) {
-  if constexpr (requires { o.reward_scale(); })
-    return o.reward_scale();
-  else if constexpr (requires { o.beta; })
-    return o.beta;
-  else
-    return 1;
-}
-
-/// Implicit rewards of both sides.
-template <class T, class Space>
-struct implicit_rewards {
-  using scalar = compute_t<T>;
-  static constexpr int sums = 0, maxima = 0;
-  item_streams<pair, T, Space> streams;
-  observer<pair> observe;
-  view<T, 1, Space> chosen, rejected;
-  [[nodiscard]] RLHF_HD bool unit_stride() const {
-    return streams.unit_strides() && rlhf::unit_stride(chosen) && rlhf::unit_stride(rejected);
-  }
-  template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
-    const pair<V> p = streams.template plain<V>(i);
-    store(chosen, i, observe.reward(p.chosen));
-    store(rejected, i, observe.reward(p.rejected));
-  }
-};
-
-/// Sums for the NLL term: -logp, tokens, -logp / tokens, pairs.
-template <class T, class Space>
-struct nll_sums {
-  using scalar = compute_t<T>;
-  static constexpr int sums = 4, maxima = 0;
-  view<const T, 1, Space> logp, length;
-  mask_view<Space> mask;
-  template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 4, 0>& acc) const {
-    const V zero(number_traits<V>::constant(0)), one(number_traits<V>::constant(1));
-    const auto in = load_mask<V>(mask, i);
-    const V nll = select(in, -load<V>(logp, i), zero), n = select(in, load<V>(length, i), zero);
-    acc.sum[0] = acc.sum[0] + nll;
-    acc.sum[1] = acc.sum[1] + n;
-    acc.sum[2] = acc.sum[2] + nll / max(n, one);
-    acc.sum[3] = acc.sum[3] + select(in, one, zero);
-  }
-};
-
-template <class T, class Space>
-struct add_nll {
-  using scalar = compute_t<T>;
-  static constexpr int sums = 0, maxima = 0;
-  chosen_nll nll;
-  const totals<4>* found;
-  view<const T, 1, Space> length;
-  mask_view<Space> mask;
-  view<T, 1, Space> gradient;
-  double scale = 0;
-  RLHF_HD void prepare() {
-    const double over = nll.reduction == nll_reduction::token_mean ? (nll.tokens > 0 ? nll.tokens : found->sum[1]) : found->sum[3];
-    scale = over > 0 ? nll.weight / over : 0;
-  }
-  template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
-    const V zero(number_traits<V>::constant(0)), one(number_traits<V>::constant(1));
-    V slope(number_traits<V>::constant(-scale));
-    if (nll.reduction == nll_reduction::sequence_mean) slope = slope / max(load<V>(length, i), one);
-    store(gradient, i, load<V>(gradient, i) + select(load_mask<V>(mask, i), slope, zero));
-  }
-};
-
-template <class T>
-struct write_nll {
-  chosen_nll nll;
-  const totals<4>* found;
-  T* loss;
-  T* term;
-  RLHF_HD void operator()() const {
-    const bool by_token = nll.reduction == nll_reduction::token_mean;
-    const double over = by_token ? (nll.tokens > 0 ? nll.tokens : found->sum[1]) : found->sum[3];
-    const double value = over > 0 ? found->sum[by_token ? 0 : 2] / over : 0;
-    if (term != nullptr) *term = static_cast<T>(value);
-    if (loss != nullptr) *loss = static_cast<T>(static_cast<double>(*loss) + nll.weight * value);
-  }
-};
-
-/// Position of each valid token in its response, counted from the response's end by the scan.
-template <class T, class Space>
-struct mark_positions {
-  using scalar = T;
-  static constexpr int scans = 1;
-  mask_view<Space> mask;
-  const double* length;
-  T* position;
-  [[nodiscard]] RLHF_HD T initial(std::int64_t, int) const { return 0; }
-  template <class V, class Scan>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, Scan& scan) const {
-    const V one(number_traits<V>::constant(1)), zero(number_traits<V>::constant(0));
-    const V from_end = scan.inclusive(0, one, select(load_mask<V>(mask, i), one, zero));
-    memory_traits<V>::store(position + i, V(number_traits<V>::constant(length[s] + 1)) - from_end);
-  }
-};
-
-/// Sums a side's tokens into its responses, and keeps each token's slope for the way back.
-template <class T, class Space, class Reduction>
-struct sum_responses {
-  using scalar = compute_t<T>;
-  static constexpr int sums = 3, maxima = 0;
-  Reduction reduction;
-  response_tokens<T, Space> side;
-  const scalar* position;  // null where the reduction does not ask
-  const scalar* shorter;   // [tokens]
-  scalar* slope;
-  T* logp;
-  T* ref_logp;
-  T* plain;
-  [[nodiscard]] RLHF_HD bool unit_stride() const {
-    return rlhf::unit_stride(side.logp) && rlhf::unit_stride(side.ref_logp) && rlhf::unit_stride(side.mask);
-  }
-  template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 3, 0>& acc) const {
-    const V zero(number_traits<V>::constant(0));
-    const mask_t<V> in = load_mask<V>(side.mask, i);
-    response_token<dual<V, 1>> t;
-    t.logp = dual<V, 1>::variable(load<V>(side.logp, i), 0);
-    t.ref_logp = load_or<V>(side.ref_logp, i, 0);
-    if (position != nullptr) {
-      t.position = memory_traits<V>::load(position + i);
-      t.shorter = memory_traits<V>::load(shorter + i);
-    }
-    const contribution<dual<V, 1>> c = reduction(t);
-    acc.sum[0] = acc.sum[0] + select(in, c.logp.value, zero);
-    acc.sum[1] = acc.sum[1] + select(in, c.ref_logp, zero);
-    acc.sum[2] = acc.sum[2] + select(in, t.logp.value, zero);
-    memory_traits<V>::store(slope + i, select(in, c.logp.partial[0], zero));
-  }
-  RLHF_HD void finish(std::int64_t s, const totals<3>& found) const {
-    logp[s] = static_cast<T>(found.sum[0]);
-    ref_logp[s] = static_cast<T>(found.sum[1]);
-    plain[s] = static_cast<T>(found.sum[2]);
-  }
-};
-
-/// The gradient of a response, handed to its tokens; the NLL term's reaches every valid token alike.
-template <class T, class Space>
-struct spread_gradient {
-  using scalar = compute_t<T>;
-  static constexpr int sums = 0, maxima = 0;
-  const T* per_pair;
-  const T* nll;  // null without the term
-  const scalar* slope;
-  mask_view<Space> mask;
-  view<T, 1, Space> gradient;
-  [[nodiscard]] RLHF_HD bool unit_stride() const { return rlhf::unit_stride(mask) && rlhf::unit_stride(gradient); }
-  template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, accumulator<V, 0, 0>&) const {
-    const V zero(number_traits<V>::constant(0));
-    V g = V(number_traits<V>::constant(static_cast<double>(per_pair[s]))) * memory_traits<V>::load(slope + i);
-    if (nll != nullptr) g = g + V(number_traits<V>::constant(static_cast<double>(nll[s])));
-    store(gradient, i, select(load_mask<V>(mask, i), g, zero));
-  }
-};
-
-template <class T>
-struct write_lengths {
-  using scalar = double;
-  static constexpr int sums = 0, maxima = 0;
-  const double* chosen;
-  const double* rejected;
-  T* chosen_length;
-  T* rejected_length;
-  double* shorter;
-  template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
-    chosen_length[i] = static_cast<T>(chosen[i]);
-    rejected_length[i] = static_cast<T>(rejected[i]);
-    shorter[i] = chosen[i] < rejected[i] ? chosen[i] : rejected[i];
-  }
-};
-
-}  // namespace preference_detail
 
 /// A pair objective, how the pairs add up, an optional NLL term, and how tokens add up to responses.
 ///
@@ -309,8 +65,7 @@ struct preference_loss {
     if (auto s = be.segment_reduce(in.rejected.sequences, count_valid<scalar, Space>{in.rejected.mask, counts.data() + pairs}); !s)
       return s;
     if (auto s = be.map(pairs,
-                        write_lengths<T>{counts.data(), counts.data() + pairs, column(6), column(7), counts.data() + 2 * pairs},
-                        static_cast<totals<0>*>(nullptr));
+                        write_lengths<T>{counts.data(), counts.data() + pairs, column(6), column(7), counts.data() + 2 * pairs}, nullptr);
         !s)
       return s;
     if (auto s = sum_side(be, in.chosen, pairs, counts.data(), counts.data() + 2 * pairs, slopes.data(), positions.data(),
@@ -340,38 +95,25 @@ struct preference_loss {
     per_pair.grad_rejected = as_view(9);
     // The NLL term is of the plain sum, whatever the reduction; its gradient is kept apart.
     if (nll.weight != 0)
-      if (auto s = be.map(pairs, zero_fill<T>{column(10)}, static_cast<totals<0>*>(nullptr)); !s) return s;
+      if (auto s = be.map(pairs, zero_fill<T>{column(10)}, nullptr); !s) return s;
     const status done = run(be, summed, per_pair, view<const T, 1, Space>(as_view(4)), as_view(10));
     if (!done && done.code != errc::empty_mask) return done;
 
     const T* const nll_gradient = nll.weight != 0 ? column(10) : nullptr;
     if (out.grad_chosen)
       if (auto s = be.segment_map(in.chosen.sequences,
-                                  spread_gradient<T, Space>{column(8), nll_gradient, slopes.data(), in.chosen.mask, out.grad_chosen},
-                                  static_cast<totals<0>*>(nullptr));
+                                  spread_gradient<T, Space>{column(8), nll_gradient, slopes.data(), in.chosen.mask, out.grad_chosen}, nullptr);
           !s)
         return s;
     if (out.grad_rejected)
       if (auto s = be.segment_map(in.rejected.sequences,
-                                  spread_gradient<T, Space>{column(9), nullptr, rejected_slopes, in.rejected.mask, out.grad_rejected},
-                                  static_cast<totals<0>*>(nullptr));
+                                  spread_gradient<T, Space>{column(9), nullptr, rejected_slopes, in.rejected.mask, out.grad_rejected}, nullptr);
           !s)
         return s;
     return done;
   }
 
  private:
-  template <class T>
-  struct zero_fill {
-    using scalar = double;
-    static constexpr int sums = 0, maxima = 0;
-    T* out;
-    template <class V>
-    RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
-      out[i] = T(0);
-    }
-  };
-
   template <class T, class Space>
   [[nodiscard]] static status check_side(const response_tokens<T, Space>& side, const char* logp, const char* ref,
                                          const char* mask, const view<T, 1, Space>& gradient, const char* grad) {
@@ -398,8 +140,7 @@ struct preference_loss {
       position = positions;
       shorter_of_token = positions + side.sequences.tokens;
       if (auto s = be.segment_scan(side.sequences, mark_positions<Scalar, Space>{side.mask, lengths, position}); !s) return s;
-      if (auto s = be.segment_map(side.sequences, broadcast_to_tokens<Scalar, double>{shorter, 1, shorter_of_token},
-                                  static_cast<totals<0>*>(nullptr));
+      if (auto s = be.segment_map(side.sequences, broadcast_to_tokens<Scalar, double>{shorter, 1, shorter_of_token}, nullptr);
           !s)
         return s;
     }
@@ -436,8 +177,10 @@ struct preference_loss {
     call.stats = out.stats;
     if (auto s = item_detail::check(call); !s) return s;
     if (nll.weight != 0 && pairs > 0 && !in.chosen_length) return remark::null(name, "chosen_length");
-    for (const auto& [v, what] : {named{out.reward_chosen, "reward_chosen"}, named{out.reward_rejected, "reward_rejected"}})
-      if (v && v.extent != pairs) return remark::shape(name, what, v.extent, pairs);
+    if (out.reward_chosen && out.reward_chosen.extent != pairs)
+      return remark::shape(name, "reward_chosen", out.reward_chosen.extent, pairs);
+    if (out.reward_rejected && out.reward_rejected.extent != pairs)
+      return remark::shape(name, "reward_rejected", out.reward_rejected.extent, pairs);
 
     const layout<Space> one_each{nullptr, pairs, 1, pairs};
     token_weights<B, compute_t<T>> weights(be, one_each, in.mask, aggregate);
@@ -445,8 +188,7 @@ struct preference_loss {
     call.weight = weights.get();
     if (auto s = run_items(be, call); !s) return s;
     if (out.reward_chosen || out.reward_rejected)
-      if (auto s = be.map(pairs, implicit_rewards<T, Space>{call.streams, call.observe, out.reward_chosen, out.reward_rejected},
-                          static_cast<totals<0>*>(nullptr));
+      if (auto s = be.map(pairs, implicit_rewards<T, Space>{call.streams, call.observe, out.reward_chosen, out.reward_rejected}, nullptr);
           !s)
         return s;
     if (nll.weight != 0) {
@@ -455,22 +197,13 @@ struct preference_loss {
       if (auto s = be.map(pairs, nll_sums<T, Space>{plain, in.chosen_length, in.mask}, found.data()); !s) return s;
       if (auto s = be.once(write_nll<T>{nll, found.data(), out.loss.data, out.nll.data}); !s) return s;
       if (nll_gradient)
-        if (auto s = be.map(pairs, add_nll<T, Space>{nll, found.data(), in.chosen_length, in.mask, nll_gradient},
-                            static_cast<totals<0>*>(nullptr));
+        if (auto s = be.map(pairs, add_nll<T, Space>{nll, found.data(), in.chosen_length, in.mask, nll_gradient}, nullptr);
             !s)
           return s;
     }
     if (weights.empty()) return remark::empty(name, "mask");
     return {};
   }
-
-  template <class T, class Space>
-  struct named {
-    view<T, 1, Space> v;
-    const char* what;
-  };
-  template <class T, class Space>
-  named(view<T, 1, Space>, const char*) -> named<T, Space>;
 };
 template <class O>
 preference_loss(O) -> preference_loss<O>;

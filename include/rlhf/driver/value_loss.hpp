@@ -90,8 +90,7 @@ struct value_loss {
     auto residual = be.template scratch<T>(n);
     auto cells = be.template scratch<moments>(2);
     if (!residual.data() || !cells.data()) return remark::memory(name);
-    if (auto s = be.map(n, value_detail::residuals<T, Space>{in.value, in.returns, residual.data()},
-                        static_cast<totals<0>*>(nullptr));
+    if (auto s = be.map(n, value_detail::residuals<T, Space>{in.value, in.returns, residual.data()}, nullptr);
         !s)
       return s;
     if (auto s = masked_moments(be, name, view<const T, 1, Space>(residual.data(), n), in.mask, cells.data()); !s) return s;

@@ -166,12 +166,10 @@ class token_weights {
         if (auto s = be.segment_reduce(groups.groups, count_groups<space>{groups, counted, group_tokens}); !s) return s;
       }
       if (auto s = be.map(sequences.sequences,
-                          weigh_sequences<Aggregate>{aggregate, counts, found_.data(), counted, group_tokens, weights},
-                          static_cast<totals<0>*>(nullptr));
+                          weigh_sequences<Aggregate>{aggregate, counts, found_.data(), counted, group_tokens, weights}, nullptr);
           !s)
         return s;
-      if (auto s = be.segment_map(sequences, broadcast_to_tokens<T, double>{weights, 1, each_.data()},
-                                  static_cast<totals<0>*>(nullptr));
+      if (auto s = be.segment_map(sequences, broadcast_to_tokens<T, double>{weights, 1, each_.data()}, nullptr);
           !s)
         return s;
       weight_.each = each_.data();

@@ -9,6 +9,7 @@
 #include "rlhf/algorithm/rto.hpp"
 #include "rlhf/core/throw.hpp"
 #include "rlhf/train/loop.hpp"
+#include "rlhf/train/metrics.hpp"
 #include "rlhf/train/update.hpp"
 
 namespace rlhf::inline v1 {
@@ -84,6 +85,23 @@ template <class Policy, class Reference, class Reward>
   return {key.seed, key.stream + static_cast<std::uint64_t>(offset)};
 }
 
+/// What an iteration sampled, under TRL's names: sums over responses, nats. `shaped` are the token rewards.
+inline void describe(const rollout& r, const std::vector<float>& shaped, statistics& metrics) {
+  const auto n = static_cast<double>(r.batch.size());
+  double scores = 0, total = 0, kl = 0, entropy = 0;
+  for (const float s : r.score) scores += static_cast<double>(s);
+  for (const float x : shaped) total += static_cast<double>(x);
+  for (std::size_t t = 0; t < r.old_logp.size(); ++t) {
+    kl += static_cast<double>(r.old_logp[t]) - static_cast<double>(r.ref_logp[t]);
+    entropy -= static_cast<double>(r.old_logp[t]);
+  }
+  metrics.add("objective/scores", scores, n);
+  metrics.add("objective/kl", kl, n);
+  metrics.add("objective/entropy", entropy, n);
+  metrics.add("objective/rlhf_reward", total, n);
+  metrics.add("objective/non_score_reward", total - scores, n);
+}
+
 /// Nothing to guide: PPO.
 struct no_guide {
   void log_probs(const responses&, std::span<float>) const {}
@@ -94,7 +112,8 @@ struct no_guide {
 /// PPO, or RTO with a guide (the DPO policy): rollouts, advantages, epochs of minibatches on policy and critic.
 ///
 /// `prompts(i)` gives the prompts of iteration i. Policy and critic have parameters of their own.
-/// Metrics: policy_loss's statistics, `loss/policy`, `loss/value`, `grad_norm`. Throws rlhf::error.
+/// Metrics, under TRL's names: `objective/...`, `policy/...`, `val/...`, `loss/policy_avg`, `loss/value_avg`, `grad_norm`.
+/// Throws rlhf::error.
 template <class B, class Rule, class Policy, trainable_critic Critic, scores_tokens Reference, scores_responses Reward,
           class PolicySchedule, class CriticSchedule, class Prompts, class Observer = ignore_iteration,
           class Guide = on_policy_detail::no_guide>
@@ -118,7 +137,8 @@ void train_ppo(B& be, const basic_ppo<Rule>& algorithm, Policy& policy, Critic& 
          .value = value, .score = r.score},
         {.reward = shaped, .advantage = advantage, .returns = returns}));
 
-    statistics metrics;
+    statistics metrics, policy_metrics, value_metrics;
+    on_policy_detail::describe(r, shaped, metrics);
     std::vector<float> logp, predicted, gradient;
     for_each_minibatch(r.batch.size(), {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)},
                        [&](std::span<const std::int64_t> rows) {
@@ -131,18 +151,20 @@ void train_ppo(B& be, const basic_ppo<Rule>& algorithm, Policy& policy, Critic& 
       float loss = 0;
       policy.log_probs(batch, logp);
       or_throw(algorithm.policy(be, batch.layout(), {.logp = logp, .old_logp = old_logp, .advantage = a},
-                                {.loss = {&loss, 1}, .grad_logp = gradient, .stats = &metrics}));
+                                {.loss = {&loss, 1}, .grad_logp = gradient, .stats = &policy_metrics}));
       policy.backward(gradient);
-      metrics.add("loss/policy", static_cast<double>(loss), 1);
+      policy_metrics.add("loss", static_cast<double>(loss), 1);
       metrics.add("grad_norm", policy_update.apply(policy), 1);
 
       critic.values(batch, predicted);
       or_throw(algorithm.value(be, batch.layout(), {.value = predicted, .old_value = old_value, .returns = target},
-                               {.loss = {&loss, 1}, .grad_value = gradient}));
+                               {.loss = {&loss, 1}, .grad_value = gradient, .stats = &value_metrics}));
       critic.backward_values(gradient);
-      metrics.add("loss/value", static_cast<double>(loss), 1);
+      value_metrics.add("loss", static_cast<double>(loss), 1);
       critic_update.apply(critic);
     });
+    add_renamed(policy_metrics, policy_metric_names, metrics);
+    add_renamed(value_metrics, value_metric_names, metrics);
     now.number = i + 1;
     now.reward = r.mean_score();
     now.kl = r.mean_log_ratio();
@@ -155,7 +177,7 @@ void train_ppo(B& be, const basic_ppo<Rule>& algorithm, Policy& policy, Critic& 
 /// REBEL: two responses to each prompt, regression of their relative reward.
 ///
 /// The reward is the score less kl_coefficient times the sequence's log pi_old / pi_ref. Metrics: preference statistics
-/// (rewards are log-ratios to the iterate), `loss/policy`, `grad_norm`. Throws rlhf::error.
+/// (rewards are log-ratios to the iterate), `loss/policy_avg`, `grad_norm`. Throws rlhf::error.
 template <class B, class Policy, scores_tokens Reference, scores_responses Reward, class Schedule, class Prompts,
           class Observer = ignore_iteration>
   requires trainable_policy<Policy> && sampling_policy<Policy>
@@ -167,7 +189,10 @@ void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Refer
   for (std::int64_t i = 0; i < options.iterations; ++i) {
     const auto r = on_policy_detail::collect(policy, reference, reward, prompts(i), 2, stream(options.key, 2 * i));
     statistics metrics;
-    std::vector<float> logp, gradient;
+    std::vector<float> logp, gradient, shaped_total;
+    for (std::int64_t row = 0; row < r.batch.size(); ++row)
+      shaped_total.push_back(static_cast<float>(algorithm.shaped(static_cast<double>(r.score[static_cast<std::size_t>(row)]), r.log_ratio(row))));
+    on_policy_detail::describe(r, shaped_total, metrics);
     for_each_minibatch(r.batch.size() / 2, {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)},
                        [&](std::span<const std::int64_t> pairs) {
       // First responses, then second ones: two sides of one forward pass.
@@ -177,8 +202,7 @@ void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Refer
         for (const std::int64_t pair : pairs) {
           const std::int64_t row = 2 * pair + side;
           rows.push_back(row);
-          shaped.push_back(static_cast<float>(static_cast<double>(r.score[static_cast<std::size_t>(row)]) -
-                                              algorithm.kl_coefficient * r.log_ratio(row)));
+          shaped.push_back(shaped_total[static_cast<std::size_t>(row)]);
         }
       const auto n = static_cast<std::int64_t>(pairs.size());
       const responses both = r.batch.select(rows);
@@ -200,7 +224,7 @@ void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Refer
                                              .grad_rejected = {gradient.data() + split, rest},
                                              .stats = &metrics}));
       policy.backward(gradient);
-      metrics.add("loss/policy", static_cast<double>(loss), 1);
+      metrics.add("loss/policy_avg", static_cast<double>(loss), 1);
       metrics.add("grad_norm", update.apply(policy), 1);
     });
     now.number = i + 1;

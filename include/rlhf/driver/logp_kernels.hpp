@@ -1,0 +1,220 @@
+#pragma once
+// The row kernels behind token_logp: what it takes and gives, and the two passes over a row.
+
+#include "rlhf/backend/concept.hpp"
+#include "rlhf/core/statistics.hpp"
+
+namespace rlhf::inline v1 {
+
+/// Rows of logits and the token each row is scored at. `L` is the stored type: float, double, bfloat16 or float16.
+///
+/// The row's first `vocabulary` columns are the vocabulary (0: all columns); what follows is padding that is never read.
+/// Minus infinity is a legal logit (an impossible token). Logits are divided by `temperature` in the arithmetic type.
+template <class L = float, class Space = host_space, class Index = std::int32_t>
+struct logits_inputs {
+  view<const L, 2, Space> logits{};       ///< [rows, columns >= vocabulary]
+  view<const Index, 1, Space> target{};   ///< [rows]
+  std::int64_t vocabulary = 0;
+  double temperature = 1;
+  std::int64_t ignore_index = -100;  ///< rows with this target give 0 everywhere and are not counted
+};
+
+template <class T = float, class Space = host_space>
+struct logp_outputs {
+  view<T, 1, Space> logp{};        ///< log-probability of the target, nats
+  view<T, 1, Space> entropy{};     ///< of the whole distribution, nats
+  view<T, 1, Space> lse{};         ///< log-sum-exp of the scaled logits: keep it for the backward pass
+  view<T, 1, Space> square_sum{};  ///< sum of p squared
+  view<std::int64_t, 1, Space> argmax{};  ///< the most likely token, the first of equals
+  statistics* stats = nullptr;     ///< rows, nonfinite log-probabilities, mean entropy where computed
+};
+
+/// What flows back. With null `entropy` no entropy gradient is taken.
+template <class T = float, class Space = host_space>
+struct logp_gradients {
+  view<const T, 1, Space> lse{};
+  view<const T, 1, Space> grad_logp{};     ///< d loss / d logp
+  view<const T, 1, Space> entropy{};       ///< the forward pass's entropy, needed for grad_entropy
+  view<const T, 1, Space> grad_entropy{};  ///< d loss / d entropy
+};
+
+namespace logp_detail {
+
+template <class V>
+using plain_row = online_softmax<V, false, false>;
+template <class V>
+using entropy_row = online_softmax<V, true, false>;
+template <class V>
+using square_row = online_softmax<V, false, true>;
+template <class V>
+using full_row = online_softmax<V, true, true>;
+
+/// The scaled logit at a column.
+template <class T, class L>
+struct scaled_logit {
+  const L* row;
+  T scale;
+  template <class V>
+  [[nodiscard]] RLHF_HD RLHF_INLINE V operator()(std::int64_t j) const {
+    return memory_traits<V>::load(row + j) * V(scale);
+  }
+};
+
+/// Sums: rows scored, rows whose log-probability is not finite, targets outside the vocabulary, sum of entropies.
+template <class T, class L, class Space, class Index, bool Entropy, bool Squares>
+struct forward_rows {
+  using scalar = T;
+  static constexpr int sums = 4, maxima = 0;
+  logits_inputs<L, Space, Index> in;
+  logp_outputs<T, Space> out;
+
+  template <class Team>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t r, Team& team, accumulator<T, 4, 0>& acc) const {
+    const L* const row = in.logits.row(r);
+    const std::int64_t target = static_cast<std::int64_t>(in.target[r]);
+    const bool ignored = target == in.ignore_index, outside = !ignored && (target < 0 || target >= in.vocabulary);
+    acc.sum[2] += outside ? T(1) : T(0);
+    if (ignored || outside) {
+      write(r, T(0), T(0), T(0), T(0));
+      store(out.argmax, r, std::int64_t{0});
+      return;
+    }
+    const scaled_logit<T, L> logit{row, static_cast<T>(1 / in.temperature)};
+    const auto state = reduce(team, logit);
+    const T lse = state.log_sum_exp();
+    const T logp = logit.template operator()<T>(target) - lse;
+    T entropy = 0, squares = 0;
+    if constexpr (Entropy) entropy = state.entropy();
+    if constexpr (Squares) squares = state.square_sum();
+    write(r, logp, entropy, lse, squares);
+    if (out.argmax) out.argmax[r] = first_of(row);
+    acc.sum[0] += T(1);
+    acc.sum[1] += is_finite(logp) ? T(0) : T(1);
+    acc.sum[3] += entropy;
+  }
+
+ private:
+  template <class Team>
+  [[nodiscard]] RLHF_HD RLHF_INLINE auto reduce(Team& team, const scaled_logit<T, L>& logit) const {
+    if constexpr (Entropy && Squares)
+      return team.template reduce<full_row>(in.vocabulary, logit);
+    else if constexpr (Entropy)
+      return team.template reduce<entropy_row>(in.vocabulary, logit);
+    else if constexpr (Squares)
+      return team.template reduce<square_row>(in.vocabulary, logit);
+    else
+      return team.template reduce<plain_row>(in.vocabulary, logit);
+  }
+  [[nodiscard]] RLHF_HD std::int64_t first_of(const L* row) const {
+    std::int64_t best = 0;
+    T top = memory_traits<T>::load(row);
+    for (std::int64_t j = 1; j < in.vocabulary; ++j) {
+      const T z = memory_traits<T>::load(row + j);
+      if (z > top) {
+        top = z;
+        best = j;
+      }
+    }
+    return best;
+  }
+  RLHF_HD RLHF_INLINE void write(std::int64_t r, T logp, T entropy, T lse, T squares) const {
+    store(out.logp, r, logp);
+    store(out.lse, r, lse);
+    store(out.entropy, r, entropy);
+    store(out.square_sum, r, squares);
+  }
+  RLHF_HD RLHF_INLINE static void store(const view<T, 1, Space>& v, std::int64_t r, T x) {
+    if (v) v[r] = x;
+  }
+  RLHF_HD RLHF_INLINE static void store(const view<std::int64_t, 1, Space>& v, std::int64_t r, std::int64_t x) {
+    if (v) v[r] = x;
+  }
+};
+
+/// dz_k = [g (1{k = y} - p_k) - h p_k (log p_k + H)] / tau.
+template <class T, class L, bool Entropy>
+struct backward_column {
+  const L* from;
+  L* to;
+  T scale, lse, grad_logp, grad_entropy, entropy;
+
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t j) const {
+    const V zero(number_traits<V>::constant(0));
+    const V log_p = memory_traits<V>::load(from + j) * V(scale) - V(lse);
+    const V p = exp(log_p);
+    V slope = -V(grad_logp);
+    if constexpr (Entropy) slope = slope - V(grad_entropy) * select(p > zero, log_p + V(entropy), zero);
+    memory_traits<V>::store(to + j, p * slope * V(scale));
+  }
+};
+
+template <class T, class L>
+struct clear_column {
+  L* to;
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t j) const {
+    memory_traits<V>::store(to + j, V(number_traits<V>::constant(0)));
+  }
+};
+
+template <class T, class L, class Space, class Index, bool Entropy>
+struct backward_rows {
+  using scalar = T;
+  static constexpr int sums = 1, maxima = 0;  // targets outside the vocabulary
+  logits_inputs<L, Space, Index> in;
+  logp_gradients<T, Space> gradients;
+  view<L, 2, Space> grad_logits;
+
+  template <class Team>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t r, Team& team, accumulator<T, 1, 0>& acc) const {
+    L* const to = grad_logits.row(r);
+    const std::int64_t target = static_cast<std::int64_t>(in.target[r]);
+    const bool ignored = target == in.ignore_index, outside = !ignored && (target < 0 || target >= in.vocabulary);
+    acc.sum[0] += outside ? T(1) : T(0);
+    const T g = gradients.grad_logp ? gradients.grad_logp[r] : T(0);
+    T h = 0, entropy = 0;
+    if constexpr (Entropy) {
+      h = gradients.grad_entropy[r];
+      entropy = gradients.entropy[r];
+    }
+    if (ignored || outside || (g == T(0) && h == T(0))) {
+      team.each(grad_logits.columns, clear_column<T, L>{to});
+      return;
+    }
+    const T scale = static_cast<T>(1 / in.temperature), lse = gradients.lse[r];
+    const L* const from = in.logits.row(r);
+    // Read before the row is overwritten: the gradient may lie on the logits.
+    const T log_p = memory_traits<T>::load(from + target) * scale - lse;
+    team.each(in.vocabulary, backward_column<T, L, Entropy>{from, to, scale, lse, g, h, entropy});
+    if (grad_logits.columns > in.vocabulary)
+      team.each(grad_logits.columns - in.vocabulary, clear_column<T, L>{to + in.vocabulary});
+    // The target's own column in full, so that p - 1 is never formed from a rounded p.
+    T at_target = -g * expm1(log_p);
+    if constexpr (Entropy) {
+      const T p = exp(log_p);
+      at_target -= h * (p > T(0) ? p * (log_p + entropy) : T(0));
+    }
+    team.one([&] { memory_traits<T>::store(to + target, at_target * scale); });
+  }
+};
+
+template <class L, class Space, class Index>
+[[nodiscard]] constexpr status check(const logits_inputs<L, Space, Index>& in, const char* function) {
+  if (in.logits.rows > 0 && !in.logits) return remark::null(function, "logits");
+  if (in.logits.rows > 0 && !in.target) return remark::null(function, "target");
+  if (in.target.extent != in.logits.rows) return remark::shape(function, "target", in.target.extent, in.logits.rows);
+  if (in.vocabulary < 0 || in.vocabulary > in.logits.columns)
+    return {errc::shape, function, "vocabulary", "is", static_cast<double>(in.vocabulary), 0, "at most the columns of logits"};
+  if (in.logits.rows > 0 && in.logits.columns <= 0)
+    return {errc::shape, function, "logits", "has columns:", static_cast<double>(in.logits.columns), 0, "at least one"};
+  if (in.logits.rows > 1 && in.logits.pitch < in.logits.columns)
+    return {errc::stride, function, "logits", "has a pitch of", static_cast<double>(in.logits.pitch), 0,
+            "rows that do not overlap"};
+  if (!(in.temperature > 0)) return remark::argument(function, "temperature", in.temperature, "more than 0");
+  return {};
+}
+
+}  // namespace logp_detail
+
+}  // namespace rlhf::inline v1

@@ -1,0 +1,68 @@
+#pragma once
+// What preference_loss takes and gives.
+
+#include "rlhf/core/layout.hpp"
+#include "rlhf/core/statistics.hpp"
+
+namespace rlhf::inline v1 {
+
+/// Pairs whose responses are already summed: log-probabilities [pairs], in nats.
+template <class T = float, class Space = host_space>
+struct pair_inputs {
+  view<const T, 1, Space> chosen{};    ///< log pi(chosen | prompt): differentiable
+  view<const T, 1, Space> rejected{};  ///< log pi(rejected | prompt): differentiable
+  view<const T, 1, Space> ref_chosen{};
+  view<const T, 1, Space> ref_rejected{};
+  view<const T, 1, Space> chosen_length{};  ///< tokens; for objectives per token and for the NLL term
+  view<const T, 1, Space> rejected_length{};
+  view<const T, 1, Space> chosen_reward{};
+  view<const T, 1, Space> rejected_reward{};
+  view<const T, 1, Space> margin{};
+  view<const T, 1, Space> weight{};  ///< multiplies a pair's loss; a constant
+  mask_view<Space> mask{};           ///< which pairs count
+};
+
+template <class T = float, class Space = host_space>
+struct pair_outputs {
+  view<T, 1, Space> loss{};  ///< one element
+  view<T, 1, Space> grad_chosen{};
+  view<T, 1, Space> grad_rejected{};
+  view<T, 1, Space> per_pair{};         ///< loss of each pair, without the NLL term
+  view<T, 1, Space> reward_chosen{};    ///< implicit rewards beta (log pi - log pi_ref)
+  view<T, 1, Space> reward_rejected{};
+  view<T, 1, Space> nll{};  ///< one element: the NLL term before its weight
+  statistics* stats = nullptr;
+};
+
+/// One side of the pairs as tokens: response i is sequence i of the layout.
+template <class T = float, class Space = host_space>
+struct response_tokens {
+  layout<Space> sequences{};
+  view<const T, 1, Space> logp{};      ///< differentiable
+  view<const T, 1, Space> ref_logp{};  ///< 0 without it
+  mask_view<Space> mask{};
+};
+
+template <class T = float, class Space = host_space>
+struct token_pair_inputs {
+  response_tokens<T, Space> chosen{};
+  response_tokens<T, Space> rejected{};
+  view<const T, 1, Space> chosen_reward{};
+  view<const T, 1, Space> rejected_reward{};
+  view<const T, 1, Space> margin{};
+  view<const T, 1, Space> weight{};
+  mask_view<Space> mask{};
+};
+
+/// The NLL (SFT) term on the chosen responses that keeps their likelihood up. Catalogue P-18.
+enum class nll_reduction {
+  token_mean,    ///< over all chosen tokens of the batch (TRL)
+  sequence_mean  ///< mean over pairs of the mean over tokens (OpenRLHF)
+};
+struct chosen_nll {
+  double weight = 0;  ///< 0: no term
+  nll_reduction reduction = nll_reduction::token_mean;
+  double tokens = 0;  ///< for token_mean: chosen tokens of the whole batch; 0: those of this call
+};
+
+}  // namespace rlhf::inline v1
