@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "rlhf/core/status.hpp"
 #include "rlhf/math/number.hpp"
 
 namespace rlhf::inline v1 {
@@ -22,6 +23,9 @@ struct token {
   value_t<V> rollout_logp{};        ///< log-probability that the sampling engine reported
   value_t<V> advantage{};           ///< advantage of this token
   value_t<V> sequence_log_ratio{};  ///< mean of logp - old_logp over the sequence this token belongs to
+
+  /// The same, differentiable; only beside a sequence_ratio objective, whose driver keeps it in the entropy's place.
+  [[nodiscard]] RLHF_HD RLHF_INLINE const V& variable_sequence_log_ratio() const { return entropy; }
 
   static constexpr int variables = 2;
   static constexpr int constants = 5;
@@ -158,6 +162,24 @@ template <class Formula>
     return Formula::reads;
   else
     return 0;
+}
+
+/// Does a formula read the differentiable log-ratio of the sequence? It says so with `beside_sequence_ratio = true`.
+template <class Formula>
+[[nodiscard]] constexpr bool beside_sequence_ratio_of() {
+  if constexpr (requires { Formula::beside_sequence_ratio; })
+    return Formula::beside_sequence_ratio;
+  else
+    return false;
+}
+
+/// A formula's own check of its hyperparameters; ok where it has none.
+template <class Formula>
+[[nodiscard]] constexpr status check_of(const Formula& f) {
+  if constexpr (requires { f.check(); })
+    return f.check();
+  else
+    return {};
 }
 
 /// No formula: as an objective or a term it contributes nothing and costs nothing.

@@ -53,7 +53,8 @@ template <number V>
   const value_t<V> v = stop_gradient(x);
   const value_t<V> near = log(-expm1(v));
   const value_t<V> far = log1p(-exp(v));
-  return chain(x, select(v > constant<V>(-0.6931471805599453), near, far), constant<V>(-1) / expm1(-v));
+  // abs: expm1 of a zero keeps its sign, and both zeros must give minus infinity.
+  return chain(x, select(v > constant<V>(-0.6931471805599453), near, far), constant<V>(-1) / abs(expm1(-v)));
 }
 
 /// numerator / denominator, and 0 where the denominator is not positive (an empty set's mean).
@@ -68,7 +69,7 @@ template <number V>
 template <number V>
 [[nodiscard]] RLHF_HD RLHF_INLINE V soft_min(const V& a, const V& b, double sharpness) {
   const value_t<V> k = constant<V>(sharpness);
-  return b - softplus((b - a) * k) / k;
+  return min(a, b) - softplus(-abs(a - b) * k) / k;
 }
 
 }  // namespace rlhf::inline v1

@@ -15,7 +15,7 @@ struct accumulator {
 
   RLHF_HD RLHF_INLINE accumulator() {
     for (auto& s : sum) s = V(number_traits<V>::constant(0));
-    for (auto& m : max) m = V(number_traits<V>::constant(-1.0 / 0.0));
+    for (auto& m : max) m = V(number_traits<V>::constant(-infinity));
   }
 };
 
@@ -26,7 +26,7 @@ struct totals {
   double max[static_cast<unsigned>(M > 0 ? M : 1)] = {};
 
   RLHF_HD RLHF_INLINE totals() {
-    for (auto& m : max) m = -1.0 / 0.0;
+    for (auto& m : max) m = -infinity;
   }
   RLHF_HD RLHF_INLINE void merge(const totals& other) {
     for (int k = 0; k < K; ++k) sum[k] += other.sum[k];
@@ -76,8 +76,8 @@ struct affine {
 
 /// Online softmax of a row (Milakov and Gimelshein 2018): the largest logit so far and the sums relative to it.
 ///
-/// Blocks are added whole: one rescaling per block, not per element. Minus infinity is a legal logit (probability 0), a row
-/// of nothing else has log-sum-exp minus infinity.
+/// All lanes share one maximum, so it rises a few times a row and rescaling is rare. Minus infinity is a legal logit
+/// (probability 0), a row of nothing else has log-sum-exp minus infinity.
 /// `Entropy` also collects sum e^(z-m) (z-m), `Squares` sum e^(2(z-m)), on the same pass.
 template <class V, bool Entropy = false, bool Squares = false>
 struct online_softmax {
@@ -88,16 +88,17 @@ struct online_softmax {
 
   static constexpr double lowest = -3.0e38;
 
-  template <int Block>
-  RLHF_HD RLHF_INLINE void add(const V (&z)[static_cast<unsigned>(Block)]) {
-    V top = z[0];
-    for (int k = 1; k < Block; ++k) top = rlhf::max(top, z[k]);
-    rescale(rlhf::max(max, top));
-    for (int k = 0; k < Block; ++k) add_term(z[k]);
-  }
   RLHF_HD RLHF_INLINE void add(const V& z) {
-    rescale(rlhf::max(max, z));
-    add_term(z);
+    if (number_traits<V>::any(z > max)) rescale(number_traits<V>::largest(z));
+    const V shifted = z - max;
+    const V e = rlhf::exp(shifted);
+    sum = sum + e;
+    // An impossible token: 0 times minus infinity is 0 here.
+    if constexpr (Entropy) {
+      const V floor = V(number_traits<V>::constant(lowest));
+      weighted = weighted + e * rlhf::select(floor > shifted, floor, shifted);
+    }
+    if constexpr (Squares) squares = squares + e * e;
   }
   RLHF_HD RLHF_INLINE void merge(const online_softmax& other) {
     online_softmax o = other;
@@ -121,17 +122,6 @@ struct online_softmax {
   [[nodiscard]] RLHF_HD RLHF_INLINE V entropy() const { return rlhf::log(sum) - weighted / sum; }
   /// sum of p squared.
   [[nodiscard]] RLHF_HD RLHF_INLINE V square_sum() const { return squares / (sum * sum); }
-
- private:
-  RLHF_HD RLHF_INLINE void add_term(const V& z) {
-    const V shifted = z - max;
-    const V e = rlhf::exp(shifted);
-    sum = sum + e;
-    // An impossible token: 0 times minus infinity is 0 here.
-    if constexpr (Entropy)
-      weighted = weighted + rlhf::select(shifted > number_traits<V>::constant(lowest), e * shifted, number_traits<V>::constant(0));
-    if constexpr (Squares) squares = squares + e * e;
-  }
 };
 
 }  // namespace rlhf::inline v1

@@ -7,11 +7,16 @@
 #include <cmath>
 #include <concepts>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "rlhf/core/config.hpp"
 
 namespace rlhf::inline v1 {
+
+// As constants, because device code may not call the functions of std::numeric_limits.
+inline constexpr double infinity = std::numeric_limits<double>::infinity();
+inline constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 /// Everything the library asks of a number type V; specialise it to admit a type.
 ///
@@ -20,6 +25,8 @@ namespace rlhf::inline v1 {
 /// - `constant(double) -> value`, `value_of(V) -> value`, `chain(x, f, slope)`: the number with value f and the derivative
 ///   slope times that of x.
 /// - `exp log log1p expm1 tanh sqrt abs min max select`.
+/// - `any(mask) -> bool`: does it hold in any lane; `largest(V) -> V`: the largest lane, in every lane (of V without
+///   derivatives and without NaN).
 /// And V itself has `+ - * /`, unary `-`, and `< <= > >=`.
 template <class V>
 struct number_traits;
@@ -56,11 +63,13 @@ struct number_traits<T> {
   static RLHF_HD RLHF_INLINE T expm1(T x) { return std::expm1(x); }
   static RLHF_HD RLHF_INLINE T tanh(T x) { return std::tanh(x); }
   static RLHF_HD RLHF_INLINE T sqrt(T x) { return std::sqrt(x); }
-  static RLHF_HD RLHF_INLINE T abs(T x) { return x < 0 ? -x : x; }
+  static RLHF_HD RLHF_INLINE T abs(T x) { return std::fabs(x); }
   // A NaN on either side comes through; std::min and std::max drop it in one position.
   static RLHF_HD RLHF_INLINE T min(T a, T b) { return (a < b || a != a) ? a : b; }
   static RLHF_HD RLHF_INLINE T max(T a, T b) { return (a > b || a != a) ? a : b; }
   static RLHF_HD RLHF_INLINE T select(bool m, T a, T b) { return m ? a : b; }
+  static RLHF_HD RLHF_INLINE bool any(bool m) { return m; }
+  static RLHF_HD RLHF_INLINE T largest(T x) { return x; }
 };
 
 namespace number_detail {

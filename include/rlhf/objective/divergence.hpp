@@ -41,6 +41,7 @@ struct with_divergence {
   Objective objective;
   Divergence divergence;
   static constexpr unsigned reads = reads_of<Objective>() | field::references;
+  [[nodiscard]] constexpr status check() const { return check_of(objective); }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {
     pair<V> scored = p;
@@ -64,6 +65,7 @@ template <class Objective>
 struct reference_free {
   Objective objective;
   static constexpr unsigned reads = reads_of<Objective>() & ~field::references;
+  [[nodiscard]] constexpr status check() const { return check_of(objective); }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {
     pair<V> free = p;

@@ -9,8 +9,6 @@
 //   value_and_gradient<E, k2>                     of E            d                    grad KL(pi||ref)
 //   importance_weighted<k3>, rho = pi / pi_old    KL(pi||ref)     rho d                grad KL(pi||ref), off policy too
 
-#include <limits>
-
 #include "rlhf/core/status.hpp"
 #include "rlhf/math/fields.hpp"
 #include "rlhf/math/functions.hpp"
@@ -18,18 +16,17 @@
 namespace rlhf::inline v1 {
 
 namespace kl_detail {
-inline constexpr double unbounded = std::numeric_limits<double>::infinity();
 
 template <number V>
 [[nodiscard]] RLHF_HD RLHF_INLINE V bounded(const V& x, double bound) {
-  return bound < unbounded ? clamp(x, constant<V>(-bound), constant<V>(bound)) : x;
+  return bound < infinity ? clamp(x, constant<V>(-bound), constant<V>(bound)) : x;
 }
 }  // namespace kl_detail
 
 /// \f$ k_1 = \log\pi - \log\pi_{ref} \f$, nats; may be negative by design. Unbiased for KL(pi||ref) on policy.
 /// Source: Schulman 2020 (blog, "Approximating KL divergence"); catalogue K-01. `bound`: |value| (OpenRLHF: 10).
 struct k1 {
-  double bound = kl_detail::unbounded;
+  double bound = infinity;
   static constexpr unsigned reads = field::ref_logp;
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
@@ -48,7 +45,7 @@ struct absolute {
 
 /// \f$ k_2 = \frac12 (\log\pi - \log\pi_{ref})^2 \f$; its gradient is that of KL(pi||ref) on policy. Catalogue K-03.
 struct k2 {
-  double bound = kl_detail::unbounded;
+  double bound = infinity;
   static constexpr unsigned reads = field::ref_logp;
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
@@ -60,8 +57,8 @@ struct k2 {
 /// `log_ratio_bound` clamps d, `bound` the value (verl: 20 and 10; TRL: neither). The gradient stops outside a bound.
 /// Source: Schulman 2020; catalogue K-04.
 struct k3 {
-  double log_ratio_bound = kl_detail::unbounded;
-  double bound = kl_detail::unbounded;
+  double log_ratio_bound = infinity;
+  double bound = infinity;
   static constexpr unsigned reads = field::ref_logp;
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
@@ -102,12 +99,28 @@ struct importance_weighted {
 template <class Estimator>
 importance_weighted(Estimator) -> importance_weighted<Estimator>;
 
+/// The same beside a sequence_ratio objective, where TRL's bias correction takes the ratio of the sequence: differentiated
+/// through both factors, so that its gradient reaches all tokens of the sequence. Catalogue K-05 at level "sequence".
+template <class Estimator>
+struct sequence_weighted {
+  Estimator estimator{};
+  static constexpr unsigned reads = reads_of<Estimator>() | field::old_logp;
+  static constexpr bool beside_sequence_ratio = true;
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    return exp(t.variable_sequence_log_ratio()) * estimator(t);
+  }
+};
+template <class Estimator>
+sequence_weighted(Estimator) -> sequence_weighted<Estimator>;
+
 /// KL in the loss: a coefficient times an estimator, added to each token's loss after importance weights. Catalogue K-14.
 template <class Estimator = k3>
 struct kl_penalty {
   Estimator estimator{};
   double coefficient = 0.05;
   static constexpr unsigned reads = reads_of<Estimator>();
+  static constexpr bool beside_sequence_ratio = beside_sequence_ratio_of<Estimator>();
 
   [[nodiscard]] constexpr status check() const {
     if (!(coefficient >= 0)) return remark::argument("kl_penalty", "coefficient", coefficient, "0 or more");

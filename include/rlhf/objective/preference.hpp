@@ -6,16 +6,9 @@
 #include "rlhf/core/status.hpp"
 #include "rlhf/math/fields.hpp"
 #include "rlhf/math/functions.hpp"
+#include "rlhf/math/smoothed.hpp"
 
 namespace rlhf::inline v1 {
-
-/// Smoothed logistic loss of a logit: \f$ -(1-e)\log\sigma(u) - e\log\sigma(-u) \f$.
-template <number V>
-[[nodiscard]] RLHF_HD RLHF_INLINE V smoothed_logistic(const V& u, double smoothing) {
-  const V loss = -log_sigmoid(u);
-  // -log sigma(-u) = -log sigma(u) + u
-  return smoothing > 0 ? loss + u * constant<V>(smoothing) : loss;
-}
 
 /// DPO: \f$ -\log\sigma(\beta D) \f$, with label smoothing e conservative DPO. log 2 at pi = ref.
 /// Range [0, inf), linear in -beta D for large negative margins; finite for every finite margin.

@@ -1,8 +1,6 @@
 #pragma once
 // Policy-gradient objectives: the loss of one token.
 
-#include <limits>
-
 #include "rlhf/core/status.hpp"
 #include "rlhf/math/fields.hpp"
 #include "rlhf/math/functions.hpp"
@@ -44,9 +42,9 @@ struct reinforce {
 struct ppo_clip {
   double low = 0.2;
   double high = 0.2;
-  double dual_clip = std::numeric_limits<double>::infinity();
-  double ratio_bound = std::numeric_limits<double>::infinity();
-  double log_ratio_bound = std::numeric_limits<double>::infinity();
+  double dual_clip = infinity;
+  double ratio_bound = infinity;
+  double log_ratio_bound = infinity;
 
   static constexpr unsigned reads = field::old_logp | field::advantage;
 
@@ -64,7 +62,7 @@ struct ppo_clip {
     const V bounded = clamp(r, constant<V>(1 - low), constant<V>(1 + high));
     // max of the two losses, not minus the min of the two gains: the same number, and no negation of a dual.
     V loss = max(unclipped(r) * -t.advantage, bounded * -t.advantage);
-    if (dual_clip < std::numeric_limits<double>::infinity())
+    if (dual_clip < infinity)
       loss = select(t.advantage < constant<V>(0), min(loss, -t.advantage * constant<V>(dual_clip)), loss);
     return loss;
   }
@@ -82,7 +80,7 @@ struct ppo_clip {
     out[1] = select((r < lo) & (t.advantage < zero), one, zero);
     out[2] = select((r > hi) & (t.advantage > zero), one, zero);
     out[3] = zero;
-    if (dual_clip < std::numeric_limits<double>::infinity())
+    if (dual_clip < infinity)
       out[3] = select((t.advantage < zero) & (max(plain, bounded) > -t.advantage * constant<V>(dual_clip)), one, zero);
   }
 
@@ -90,13 +88,13 @@ struct ppo_clip {
   template <number V>
   [[nodiscard]] RLHF_HD RLHF_INLINE V ratio(const token<V>& t) const {
     V difference = t.logp - t.old_logp;
-    if (log_ratio_bound < std::numeric_limits<double>::infinity())
+    if (log_ratio_bound < infinity)
       difference = clamp(difference, constant<V>(-log_ratio_bound), constant<V>(log_ratio_bound));
     return exp(difference);
   }
   template <number V>
   [[nodiscard]] RLHF_HD RLHF_INLINE V unclipped(const V& r) const {
-    if (ratio_bound < std::numeric_limits<double>::infinity()) return min(r, constant<V>(ratio_bound));
+    if (ratio_bound < infinity) return min(r, constant<V>(ratio_bound));
     return r;
   }
 };
@@ -135,6 +133,12 @@ struct both {
 
   static constexpr unsigned reads = reads_of<First>() | reads_of<Second>();
   static constexpr int partials = partials_of<token, First, Second>();
+  static constexpr bool beside_sequence_ratio = beside_sequence_ratio_of<First>() || beside_sequence_ratio_of<Second>();
+
+  [[nodiscard]] constexpr status check() const {
+    if (auto s = check_of(first); !s) return s;
+    return check_of(second);
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
     return first(t) + second(t);
