@@ -61,8 +61,7 @@ void attention(const attention_shape& shape, std::ptrdiff_t length, const Scalar
       multiply(rows, width, padded<Scalar>(end), qkv + first * shape.pitch + head * width, shape.pitch, keys, pitch, p,
                pitch);
       for (std::ptrdiff_t i = 0; i < rows; ++i)
-        state[(first + i) * shape.heads + head] =
-            softmax(first + i + 1, padded<Scalar>(end), factor, p + i * pitch);
+        state[(first + i) * shape.heads + head] = softmax(first + i + 1, padded<Scalar>(end), factor, p + i * pitch);
       multiply(rows, end, width, p, pitch, value, shape.pitch, out + first * shape.out_pitch + head * width,
                shape.out_pitch);
     }

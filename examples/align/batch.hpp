@@ -40,8 +40,8 @@ inline token_sequences select(const token_sequences& from, std::span<const std::
   return out;
 }
 
-/// Some tokens of a batch in the frame of prediction: target[i] is the token after token row[i]. Token arrays of the losses
-/// (log-probabilities, advantages, ...) have an element for each, packed by `offsets` as the sequences are.
+/// Some tokens of a batch in the frame of prediction: target[i] is the token after token row[i]. Token arrays of the
+/// losses (log-probabilities, advantages, ...) have an element for each, packed by `offsets` as the sequences are.
 struct predictions {
   std::vector<std::int64_t> offsets = {0};  ///< [sequences + 1]
   std::vector<std::int64_t> rows = {};      ///< ascending indices of tokens whose logits are needed

@@ -1,8 +1,8 @@
 #pragma once
 // Matrix products of row-major arrays whose every element is summed in one fixed order, whatever the number of rows.
 //
-// That is why they are written here: a general library (Eigen, a BLAS) sums an element in an order that depends on where
-// its row falls in the batch, so a batch split in another way would give other bits, and a sampler other tokens.
+// That is why they are written here: a general library (Eigen, a BLAS) sums an element in an order that depends on
+// where its row falls in the batch, so a batch split in another way would give other bits, and a sampler other tokens.
 
 #include <algorithm>
 #include <cstddef>
@@ -17,7 +17,8 @@ namespace align {
 template <class Scalar>
 inline constexpr std::ptrdiff_t panel_columns = static_cast<std::ptrdiff_t>(64 / sizeof(Scalar));
 
-/// A right-hand matrix [depth, columns] laid out for `multiply`: panels of columns, each depth x panel_columns contiguous.
+/// A right-hand matrix [depth, columns] laid out for `multiply`: panels of columns, each depth x panel_columns
+/// contiguous.
 template <class Scalar>
 struct packed_matrix {
   std::ptrdiff_t depth = 0;
@@ -84,7 +85,8 @@ RLHF_INLINE void block(std::ptrdiff_t depth, const Scalar* a, std::ptrdiff_t a_p
       }
     };
     (put(I), ...);
-  }(std::make_integer_sequence<int, Rows * Parts>{});
+  }
+  (std::make_integer_sequence<int, Rows * Parts>{});
 }
 
 /// Calls the block of exactly `rows` rows, 1 ... Rows.
@@ -106,8 +108,8 @@ void panel(std::ptrdiff_t rows, std::ptrdiff_t depth, const Scalar* a, std::ptrd
   for (std::ptrdiff_t i = 0; i < rows; i += block_rows) {
     const Scalar* const from = a + (Transposed ? i : i * a_pitch);
     if (parts > 1 && columns <= lanes<Scalar>)
-      block_of<block_rows, 1, Transposed, Accumulate>(rows - i, depth, from, a_pitch, b, b_pitch, c + i * c_pitch, c_pitch,
-                                                      columns);
+      block_of<block_rows, 1, Transposed, Accumulate>(rows - i, depth, from, a_pitch, b, b_pitch, c + i * c_pitch,
+                                                      c_pitch, columns);
     else
       block_of<block_rows, parts, Transposed, Accumulate>(rows - i, depth, from, a_pitch, b, b_pitch, c + i * c_pitch,
                                                           c_pitch, columns);
@@ -131,16 +133,18 @@ void multiply(std::ptrdiff_t rows, const Scalar* a, std::ptrdiff_t a_pitch, cons
 /// The same with b [depth, columns] as it lies in memory. This one and the next read up to one panel past the end of a
 /// row of b and throw those lanes away, so b's memory must extend that far (align::buffer's does).
 template <class Scalar>
-void multiply(std::ptrdiff_t rows, std::ptrdiff_t depth, std::ptrdiff_t columns, const Scalar* a, std::ptrdiff_t a_pitch,
-              const Scalar* b, std::ptrdiff_t b_pitch, Scalar* c, std::ptrdiff_t c_pitch) {
+void multiply(std::ptrdiff_t rows, std::ptrdiff_t depth, std::ptrdiff_t columns, const Scalar* a,
+              std::ptrdiff_t a_pitch, const Scalar* b, std::ptrdiff_t b_pitch, Scalar* c, std::ptrdiff_t c_pitch) {
   for (std::ptrdiff_t j = 0; j < columns; j += panel_columns<Scalar>)
     gemm_detail::panel<false, false>(rows, depth, a, a_pitch, b + j, b_pitch, c + j, c_pitch, columns - j);
 }
 
-/// c [m, n] += transpose(a [rows, m]) * b [rows, n]: the gradient of a weight from that of its output and from its input.
+/// c [m, n] += transpose(a [rows, m]) * b [rows, n]: the gradient of a weight from that of its output and from its
+/// input.
 template <class Scalar>
-void multiply_transposed(std::ptrdiff_t rows, std::ptrdiff_t m, std::ptrdiff_t n, const Scalar* a, std::ptrdiff_t a_pitch,
-                         const Scalar* b, std::ptrdiff_t b_pitch, Scalar* c, std::ptrdiff_t c_pitch) {
+void multiply_transposed(std::ptrdiff_t rows, std::ptrdiff_t m, std::ptrdiff_t n, const Scalar* a,
+                         std::ptrdiff_t a_pitch, const Scalar* b, std::ptrdiff_t b_pitch, Scalar* c,
+                         std::ptrdiff_t c_pitch) {
   for (std::ptrdiff_t j = 0; j < n; j += panel_columns<Scalar>)
     gemm_detail::panel<true, true>(m, rows, a, a_pitch, b + j, b_pitch, c + j, c_pitch, n - j);
 }

@@ -1,6 +1,7 @@
 #pragma once
-// The parts of a transformer layer that are not matrix products, forward and backward. For .cpp files only (see pack.hpp).
-// Arrays are row-major with a row per token; rows are padded with zeros to whole packs, and all lanes of them are written.
+// The parts of a transformer layer that are not matrix products, forward and backward. For .cpp files only (pack.hpp).
+//
+// Arrays are row-major with a row per token; rows are padded with zeros to whole packs, and all lanes are written.
 
 #include <cmath>
 #include <cstddef>
@@ -9,29 +10,32 @@
 
 namespace align {
 
-/// y = x / rms(x) * weight, where rms(x)^2 = mean(x^2) + epsilon over `width` elements; keeps 1 / rms in `scale` [rows].
+/// y = x / rms(x) * weight, where rms(x)^2 = mean(x^2) + epsilon over `width` elements; keeps 1 / rms in `scale`
+/// [rows].
 ///
 /// x, y [rows, padded(width)], weight [padded(width)]. Source: Zhang and Sennrich 2019, arXiv 1910.07467, equation 4.
 template <class Scalar>
-void rms_norm(std::ptrdiff_t rows, std::ptrdiff_t width, const Scalar* x, const Scalar* weight, Scalar epsilon, Scalar* y,
-              Scalar* scale) {
+void rms_norm(std::ptrdiff_t rows, std::ptrdiff_t width, const Scalar* x, const Scalar* weight, Scalar epsilon,
+              Scalar* y, Scalar* scale) {
   const std::ptrdiff_t pitch = padded<Scalar>(width);
   for (std::ptrdiff_t i = 0; i < rows; ++i, x += pitch, y += pitch) {
     pack<Scalar> sum{};
     for (std::ptrdiff_t j = 0; j < pitch; j += lanes<Scalar>) sum += load(x + j) * load(x + j);
     const Scalar mean = sum_of_lanes<Scalar>(sum) / static_cast<Scalar>(width);
     scale[i] = 1 / std::sqrt(mean + epsilon);
-    for (std::ptrdiff_t j = 0; j < pitch; j += lanes<Scalar>) store<Scalar>(y + j, load(x + j) * scale[i] * load(weight + j));
+    for (std::ptrdiff_t j = 0; j < pitch; j += lanes<Scalar>)
+      store<Scalar>(y + j, load(x + j) * scale[i] * load(weight + j));
   }
 }
 
 /// y again from x and the kept scale, with the bits of the forward pass.
 template <class Scalar>
-void rms_norm_again(std::ptrdiff_t rows, std::ptrdiff_t width, const Scalar* x, const Scalar* weight, const Scalar* scale,
-                    Scalar* y) {
+void rms_norm_again(std::ptrdiff_t rows, std::ptrdiff_t width, const Scalar* x, const Scalar* weight,
+                    const Scalar* scale, Scalar* y) {
   const std::ptrdiff_t pitch = padded<Scalar>(width);
   for (std::ptrdiff_t i = 0; i < rows; ++i, x += pitch, y += pitch)
-    for (std::ptrdiff_t j = 0; j < pitch; j += lanes<Scalar>) store<Scalar>(y + j, load(x + j) * scale[i] * load(weight + j));
+    for (std::ptrdiff_t j = 0; j < pitch; j += lanes<Scalar>)
+      store<Scalar>(y + j, load(x + j) * scale[i] * load(weight + j));
 }
 
 /// dx += the gradient through rms_norm, dweight [padded(width)] += that of its weight.
@@ -52,7 +56,8 @@ void rms_norm_backward(std::ptrdiff_t rows, std::ptrdiff_t width, const Scalar* 
   }
 }
 
-/// y = silu(gate) * up with silu(x) = x sigmoid(x); `gate_up` [rows, 2 width] holds gate then up, `width` is whole packs.
+/// y = silu(gate) * up with silu(x) = x sigmoid(x); `gate_up` [rows, 2 width] holds gate then up, `width` is whole
+/// packs.
 ///
 /// Source: Shazeer 2020, arXiv 2002.05202, equation 6.
 template <class Scalar>
@@ -66,8 +71,8 @@ void swiglu(std::ptrdiff_t rows, std::ptrdiff_t width, const Scalar* gate_up, Sc
 
 /// The gradient through swiglu into d_gate_up [rows, 2 width], and y again for the gradient of the next weight.
 template <class Scalar>
-void swiglu_backward(std::ptrdiff_t rows, std::ptrdiff_t width, const Scalar* gate_up, const Scalar* dy, Scalar* d_gate_up,
-                     Scalar* y) {
+void swiglu_backward(std::ptrdiff_t rows, std::ptrdiff_t width, const Scalar* gate_up, const Scalar* dy,
+                     Scalar* d_gate_up, Scalar* y) {
   for (std::ptrdiff_t i = 0; i < rows; ++i, gate_up += 2 * width, d_gate_up += 2 * width, dy += width, y += width)
     for (std::ptrdiff_t j = 0; j < width; j += lanes<Scalar>) {
       const pack<Scalar> gate = load(gate_up + j), up = load(gate_up + width + j), d = load(dy + j);
@@ -140,7 +145,8 @@ softmax_state<Scalar> softmax(std::ptrdiff_t count, std::ptrdiff_t width, Scalar
 
 /// The same row again, up to rounding, from its scores and its state.
 template <class Scalar>
-void softmax_again(std::ptrdiff_t count, std::ptrdiff_t width, Scalar factor, softmax_state<Scalar> state, Scalar* row) {
+void softmax_again(std::ptrdiff_t count, std::ptrdiff_t width, Scalar factor, softmax_state<Scalar> state,
+                   Scalar* row) {
   const pack<Scalar> zero{};
   const std::ptrdiff_t end = padded<Scalar>(count);
   for (std::ptrdiff_t j = 0; j < end; j += lanes<Scalar>) {

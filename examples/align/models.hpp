@@ -48,8 +48,9 @@ void scalar_head(const workspace<Scalar>& work, std::span<const std::int64_t> ro
 
 /// d_hidden [tokens, dimension] += and d_head [dimension + 1] += the gradients, given those of the values.
 template <class Scalar>
-void scalar_head_backward(const workspace<Scalar>& work, std::span<const std::int64_t> rows, std::span<const Scalar> head,
-                          std::span<const Scalar> d_values, std::span<Scalar> d_hidden, std::span<Scalar> d_head) {
+void scalar_head_backward(const workspace<Scalar>& work, std::span<const std::int64_t> rows,
+                          std::span<const Scalar> head, std::span<const Scalar> d_values, std::span<Scalar> d_hidden,
+                          std::span<Scalar> d_head) {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     const std::span<const Scalar> hidden = work.hidden(rows[i]);
     Scalar* const to = d_hidden.data() + static_cast<std::size_t>(rows[i]) * hidden.size();
@@ -61,8 +62,8 @@ void scalar_head_backward(const workspace<Scalar>& work, std::span<const std::in
   }
 }
 
-/// A transformer that puts out a number per token instead of logits: a value model reads it at every prediction, a reward
-/// model at the last token. `parameters` holds the trunk's, then the head's weight and bias (zero at first).
+/// A transformer that puts out a number per token instead of logits: a value model reads it at every prediction, a
+/// reward model at the last token. `parameters` holds the trunk's, then the head's weight and bias (zero at first).
 template <class Scalar>
 struct scalar_model {
   transformer<Scalar> net;

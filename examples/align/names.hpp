@@ -38,10 +38,10 @@ struct labelled_name {
 };
 
 struct names_options {
-  std::string directory = {};       ///< with female.txt and male.txt; empty: the files of the source tree
-  std::uint64_t seed = 1;           ///< of the split
-  double held_out = 0.1;            ///< the share of names kept for evaluation
-  std::size_t longest = 14;         ///< longer names are left out: with begin and end they must fit the context
+  std::string directory = {};  ///< with female.txt and male.txt; empty: the files of the source tree
+  std::uint64_t seed = 1;      ///< of the split
+  double held_out = 0.1;       ///< the share of names kept for evaluation
+  std::size_t longest = 14;    ///< longer names are left out: with begin and end they must fit the context
 };
 
 /// The names, each once, in random order, in two disjoint parts.
@@ -62,8 +62,8 @@ struct preference_pairs {
   token_sequences rejected = {};
 };
 
-/// `count` random pairs (with replacement) of a female name, chosen, and a male name, rejected. Names that stand in both
-/// lists are left out. Throws std::invalid_argument when there is none of a kind.
+/// `count` random pairs (with replacement) of a female name, chosen, and a male name, rejected. Names that stand in
+/// both lists are left out. Throws std::invalid_argument when there is none of a kind.
 [[nodiscard]] preference_pairs female_over_male(std::span<const labelled_name> names, std::size_t count,
                                                 rlhf::random_key key);
 

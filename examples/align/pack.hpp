@@ -96,13 +96,16 @@ struct exponential<double> {
   static constexpr int degree = 13;
 };
 
-/// e^x per lane, within 2 units in the last place; x is first clamped to where the result is a normal number. NaN stays.
+/// e^x per lane, within 2 units in the last place; x is first clamped to where the result is a normal number. NaN
+/// stays.
 template <class Scalar>
 RLHF_INLINE pack<Scalar> exp(pack<Scalar> x) {
   using format = exponential<Scalar>;
   using integer = typename pack_types<Scalar>::integer;
   constexpr auto reciprocals = [] {
-    struct { Scalar factorial[format::degree + 1]; } table{};
+    struct {
+      Scalar factorial[format::degree + 1];
+    } table{};
     double factorial = 1;
     for (int k = 0; k <= format::degree; factorial *= ++k) table.factorial[k] = static_cast<Scalar>(1 / factorial);
     return table;

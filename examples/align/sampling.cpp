@@ -46,8 +46,8 @@ struct job {
   }
   [[nodiscard]] std::ptrdiff_t scratch() const {
     const std::ptrdiff_t rows = batch, room = padded<Scalar>(longest), pieces = 14;
-    return rows * (4 * n.wide + n.wide_qkv + 3 * n.wide_hidden + n.vocabulary + 2) + room + padded<Scalar>(n.vocabulary) +
-           n.layers * rows * 2 * n.kv * room + pieces * arena<Scalar>::rounded(1);
+    return rows * (4 * n.wide + n.wide_qkv + 3 * n.wide_hidden + n.vocabulary + 2) + room +
+           padded<Scalar>(n.vocabulary) + n.layers * rows * 2 * n.kv * room + pieces * arena<Scalar>::rounded(1);
   }
 
   void choose(std::ptrdiff_t sequence, std::int64_t position, const Scalar* logits, Scalar* probability);
@@ -67,10 +67,10 @@ void job<Scalar>::choose(std::ptrdiff_t sequence, std::int64_t position, const S
   std::copy(logits, logits + n.vocabulary, probability);
   const softmax_state<Scalar> state = softmax(n.vocabulary, padded<Scalar>(n.vocabulary), inverse, probability);
   const std::size_t prompt = prompt_of(sequence);
-  const double uniform = numbers.uniform(
-      {.prompt = prompt_ids.empty() ? static_cast<std::uint32_t>(prompt) : prompt_ids[prompt],
-       .sample = options.first_sample + static_cast<std::uint32_t>(sequence % options.samples),
-       .position = static_cast<std::uint32_t>(position)});
+  const double uniform =
+      numbers.uniform({.prompt = prompt_ids.empty() ? static_cast<std::uint32_t>(prompt) : prompt_ids[prompt],
+                       .sample = options.first_sample + static_cast<std::uint32_t>(sequence % options.samples),
+                       .position = static_cast<std::uint32_t>(position)});
   double total = 0;
   for (std::ptrdiff_t v = 0; v < n.vocabulary; ++v) total += static_cast<double>(probability[v]);
   double below = 0;
@@ -83,8 +83,8 @@ void job<Scalar>::choose(std::ptrdiff_t sequence, std::int64_t position, const S
   logp[cell] = logits[chosen] * inverse - state.largest + std::log(state.scale);
 }
 
-/// Completes `count` sequences from `first` on. All of them are at the same position at the same time; those whose prompt
-/// goes on are fed from it, the others from what they drew.
+/// Completes `count` sequences from `first` on. All of them are at the same position at the same time; those whose
+/// prompt goes on are fed from it, the others from what they drew.
 template <class Scalar>
 void job<Scalar>::run(std::ptrdiff_t first, std::ptrdiff_t count, arena<Scalar> pieces) {
   const std::ptrdiff_t room = padded<Scalar>(longest), group = n.heads / n.kv_heads;
@@ -130,16 +130,16 @@ void job<Scalar>::run(std::ptrdiff_t first, std::ptrdiff_t count, arena<Scalar> 
           std::copy(value, value + n.kv, values + cache + position * n.kv);
           for (std::ptrdiff_t head = 0; head < n.heads; ++head) {
             const std::ptrdiff_t shared = head / group * n.head_width, width = padded<Scalar>(position + 1);
-            multiply(1, n.head_width, width, query + head * n.head_width, n.wide_qkv, keys + cache + shared * room, room,
-                     scores, room);
+            multiply(1, n.head_width, width, query + head * n.head_width, n.wide_qkv, keys + cache + shared * room,
+                     room, scores, room);
             softmax(position + 1, width, factor, scores);
             multiply(1, position + 1, n.head_width, scores, room, values + cache + shared, n.kv,
                      m.attended + i * n.wide + head * n.head_width, n.wide);
           }
         }
       };
-      layer_forward(n, weights.layer[static_cast<std::size_t>(l)], rows, positions.data(), model.net.rotations().data(), m,
-                    normalized, activation, attend);
+      layer_forward(n, weights.layer[static_cast<std::size_t>(l)], rows, positions.data(), model.net.rotations().data(),
+                    m, normalized, activation, attend);
     }
     // Only the sequences that have reached the end of their prompt need logits; they move to the front.
     drawing.clear();
@@ -172,7 +172,8 @@ template <class Scalar>
 rollout<Scalar> sample(rlhf::thread_pool& pool, const language_model<Scalar>& model, const token_batch& prompts,
                        const sampling_options& options, std::span<const std::uint32_t> prompt_ids) {
   if (options.samples < 1 || options.batch < 1) refuse("samples and batch must be at least 1");
-  if (!(options.temperature >= 0) || !std::isfinite(options.temperature)) refuse("temperature must be 0 or more, finite");
+  if (!(options.temperature >= 0) || !std::isfinite(options.temperature))
+    refuse("temperature must be 0 or more, finite");
   if (options.max_new_tokens < 0) refuse("max_new_tokens must be 0 or more");
   if (prompts.offsets.empty() || prompts.offsets.front() != 0 ||
       prompts.offsets.back() != static_cast<std::int64_t>(prompts.tokens.size()))
@@ -182,8 +183,19 @@ rollout<Scalar> sample(rlhf::thread_pool& pool, const language_model<Scalar>& mo
   for (const std::int32_t token : prompts.tokens)
     if (token < 0 || token >= model.net.options().vocabulary) refuse("a token is outside the vocabulary");
 
-  job<Scalar> work{model, prompts, options, prompt_ids, sizes<Scalar>(model.net.options()), {},
-                   rlhf::random_numbers(options.key), 0, 0, {}, {}, {}, {}};
+  job<Scalar> work{model,
+                   prompts,
+                   options,
+                   prompt_ids,
+                   sizes<Scalar>(model.net.options()),
+                   {},
+                   rlhf::random_numbers(options.key),
+                   0,
+                   0,
+                   {},
+                   {},
+                   {},
+                   {}};
   const auto sequences = static_cast<std::ptrdiff_t>(prompt_count) * options.samples;
   work.batch = std::min<std::ptrdiff_t>(options.batch, sequences);
   for (std::ptrdiff_t s = 0; s < sequences; s += options.samples) {

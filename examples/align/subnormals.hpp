@@ -1,5 +1,6 @@
 #pragma once
-// Subnormal numbers cost a hundred cycles each on x86 and mean nothing to a network: activations that fade away can make
+// Subnormal numbers cost a hundred cycles each on x86 and mean nothing to a network: activations that fade away can
+// make
 // a step ten times slower.
 
 #if defined(__SSE2__)
@@ -8,7 +9,8 @@
 
 namespace align {
 
-/// Lets the calling thread read and write subnormal numbers as zero from now on; does nothing on other machines than x86.
+/// Lets the calling thread read and write subnormal numbers as zero from now on; does nothing on other machines than
+/// x86.
 inline void flush_subnormals() {
 #if defined(__SSE2__)
   _mm_setcsr(_mm_getcsr() | 0x8040u);  // flush to zero, denormals are zero

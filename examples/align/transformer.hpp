@@ -17,7 +17,7 @@ namespace align {
 struct transformer_options {
   int vocabulary = 29;
   int dimension = 32;
-  int hidden = 88;   ///< width of the SwiGLU layer
+  int hidden = 88;  ///< width of the SwiGLU layer
   int layers = 2;
   int heads = 4;     ///< divides dimension into an even head width
   int kv_heads = 4;  ///< divides heads: groups of heads share keys and values
@@ -66,16 +66,16 @@ class workspace {
   std::unique_ptr<state> state_;
 };
 
-/// The architecture: a pure function of (parameters, tokens) and its gradient. It holds no parameters, so a reference, a
-/// best or an averaged model is just another array.
+/// The architecture: a pure function of (parameters, tokens) and its gradient. It holds no parameters, so a reference,
+/// a best or an averaged model is just another array.
 ///
 /// Token embedding; per layer x += attention(norm(x)), x += swiglu(norm(x)) with RMSNorm, rotary positions and
 /// grouped-query attention; a final norm; logits by the transposed embedding (tied head). Position 0 is the first token
 /// of each sequence.
 ///
-/// Results are the same bits for any number of threads: the batch is cut into chunks of whole sequences by their lengths
-/// alone, and gradients are added up in the order of the chunks. A token's output does not even depend on the rest of the
-/// batch. Wrong sizes, tokens or options throw std::invalid_argument.
+/// Results are the same bits for any number of threads: the batch is cut into chunks of whole sequences by their
+/// lengths alone, and gradients are added up in the order of the chunks. A token's output does not even depend on the
+/// rest of the batch. Wrong sizes, tokens or options throw std::invalid_argument.
 /// Source: Touvron et al. 2023, arXiv 2302.13971, section 2.2.
 template <class Scalar>
 class transformer {

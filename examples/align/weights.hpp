@@ -12,7 +12,8 @@
 
 namespace align {
 
-/// Offsets of one layer's tensors in the flat array. wq, wk, wv follow each other, so they are one matrix [d + 2 kv, d].
+/// Offsets of one layer's tensors in the flat array. wq, wk, wv follow each other, so they are one matrix [d + 2 kv,
+/// d].
 struct layer_offsets {
   std::ptrdiff_t attention_norm, wq, wk, wv, wo, ffn_norm, w1, w3, w2;
 };
@@ -26,11 +27,22 @@ struct sizes {
   Scalar epsilon;
 
   explicit sizes(const transformer_options& o)
-      : vocabulary(o.vocabulary), dimension(o.dimension), hidden(o.hidden), layers(o.layers), heads(o.heads),
-        kv_heads(o.kv_heads), context(o.context), head_width(dimension / heads), kv(kv_heads * head_width),
-        qkv(dimension + 2 * kv), wide(padded<Scalar>(dimension)), wide_hidden(padded<Scalar>(hidden)),
-        wide_qkv(padded<Scalar>(qkv)), final_norm(layer(static_cast<std::ptrdiff_t>(o.layers)).attention_norm),
-        parameters(final_norm + dimension), epsilon(static_cast<Scalar>(o.norm_epsilon)) {}
+      : vocabulary(o.vocabulary),
+        dimension(o.dimension),
+        hidden(o.hidden),
+        layers(o.layers),
+        heads(o.heads),
+        kv_heads(o.kv_heads),
+        context(o.context),
+        head_width(dimension / heads),
+        kv(kv_heads * head_width),
+        qkv(dimension + 2 * kv),
+        wide(padded<Scalar>(dimension)),
+        wide_hidden(padded<Scalar>(hidden)),
+        wide_qkv(padded<Scalar>(qkv)),
+        final_norm(layer(static_cast<std::ptrdiff_t>(o.layers)).attention_norm),
+        parameters(final_norm + dimension),
+        epsilon(static_cast<Scalar>(o.norm_epsilon)) {}
 
   [[nodiscard]] layer_offsets layer(std::ptrdiff_t index) const {
     const std::ptrdiff_t square = dimension * dimension, shared = kv * dimension, wider = hidden * dimension;
@@ -137,9 +149,9 @@ struct layer_memory {
 /// One layer over `rows` tokens at `positions`; `attend` fills `memory.attended`. `rotations` is transformer's table;
 /// `normalized` [rows, wide] and `activation` [rows, wide_hidden] are scratch.
 template <class Scalar, class Attend>
-void layer_forward(const sizes<Scalar>& n, const typename forward_weights<Scalar>::layer_weights& w, std::ptrdiff_t rows,
-                   const std::int32_t* positions, const Scalar* rotations, const layer_memory<Scalar>& memory,
-                   Scalar* normalized, Scalar* activation, Attend&& attend) {
+void layer_forward(const sizes<Scalar>& n, const typename forward_weights<Scalar>::layer_weights& w,
+                   std::ptrdiff_t rows, const std::int32_t* positions, const Scalar* rotations,
+                   const layer_memory<Scalar>& memory, Scalar* normalized, Scalar* activation, Attend&& attend) {
   rms_norm(rows, n.dimension, memory.input, w.attention_norm.data(), n.epsilon, normalized, memory.attention_scale);
   multiply(rows, normalized, n.wide, w.qkv, memory.qkv, n.wide_qkv);
   for (std::ptrdiff_t i = 0; i < rows; ++i) {

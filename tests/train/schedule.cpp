@@ -39,5 +39,6 @@ TEST_CASE("schedules without warm-up start at their rate; a run no longer than i
   const rlhf::linear_schedule brief{.rate = 3, .warmup = 4, .total = 4, .final_rate = 1};
   CHECK(brief(3) == Approx(2.25).epsilon(0).margin(1e-12));
   CHECK(brief(4) == 1);
-  CHECK((rlhf::cosine_schedule{.rate = 3, .warmup = 8, .total = 4, .final_rate = 1}(8)) == Approx(1).epsilon(0).margin(1e-12));
+  CHECK((rlhf::cosine_schedule{.rate = 3, .warmup = 8, .total = 4, .final_rate = 1}(8)) ==
+        Approx(1).epsilon(0).margin(1e-12));
 }

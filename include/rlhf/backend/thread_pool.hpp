@@ -25,7 +25,7 @@ class thread_pool {
   thread_pool& operator=(const thread_pool&) = delete;
 
   ~thread_pool() {
-    call_ = nullptr;
+    stopping_.store(true, std::memory_order_release);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
     for (auto& worker : workers_) worker.join();
@@ -45,28 +45,40 @@ class thread_pool {
     object_ = const_cast<void*>(static_cast<const void*>(&f));
     chunks_ = chunks;
     next_.store(0, std::memory_order_relaxed);
-    running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
+    gate_.store(open, std::memory_order_release);
     generation_.fetch_add(1, std::memory_order_release);
     generation_.notify_all();
     drain();
-    for (int left = running_.load(std::memory_order_acquire); left != 0; left = running_.load(std::memory_order_acquire))
-      running_.wait(left, std::memory_order_acquire);
+    // Whoever is inside finishes its chunk; whoever has not woken up by now is not waited for.
+    gate_.fetch_and(~open, std::memory_order_acq_rel);
+    for (auto inside = gate_.load(std::memory_order_acquire); inside != 0; inside = gate_.load(std::memory_order_acquire))
+      gate_.wait(inside, std::memory_order_acquire);
   }
 
  private:
+  static constexpr std::uint32_t open = 1u << 31;
+
   void drain() {
     for (std::int64_t chunk = next_.fetch_add(1, std::memory_order_relaxed); chunk < chunks_;
          chunk = next_.fetch_add(1, std::memory_order_relaxed))
       call_(object_, chunk);
   }
 
+  [[nodiscard]] bool enter() {
+    auto gate = gate_.load(std::memory_order_relaxed);
+    while ((gate & open) != 0)
+      if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel, std::memory_order_relaxed)) return true;
+    return false;
+  }
+
   void work() {
     for (std::uint32_t seen = 0;;) {
       generation_.wait(seen, std::memory_order_acquire);
       seen = generation_.load(std::memory_order_acquire);
-      if (call_ == nullptr) return;
+      if (stopping_.load(std::memory_order_acquire)) return;
+      if (!enter()) continue;
       drain();
-      if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+      if (gate_.fetch_sub(1, std::memory_order_acq_rel) == 1) gate_.notify_one();
     }
   }
 
@@ -76,7 +88,8 @@ class thread_pool {
   std::int64_t chunks_ = 0;
   std::atomic<std::int64_t> next_{0};
   std::atomic<std::uint32_t> generation_{0};
-  std::atomic<int> running_{0};
+  std::atomic<std::uint32_t> gate_{0};  ///< workers inside the current run, and whether more may enter
+  std::atomic<bool> stopping_{false};
 };
 
 }  // namespace rlhf::inline v1

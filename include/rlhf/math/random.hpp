@@ -19,16 +19,18 @@ struct philox_key {
   std::uint32_t word[2] = {};
 };
 
-/// Philox4x32 with 10 rounds: a bijection of 128-bit counters for every key, whose outputs pass the known test batteries.
+/// Philox4x32 with 10 rounds: a bijection of 128-bit counters for every key, whose outputs pass the known test
+/// batteries.
 ///
-/// Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3; the same words as
-/// cuRAND's and Random123's generator of that name.
+/// Source: Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3", section 4.3; the same words
+/// as cuRAND's and Random123's generator of that name.
 [[nodiscard]] RLHF_HD RLHF_INLINE constexpr philox_block philox4x32(philox_block counter, philox_key key) {
   for (int round = 0; round < 10; ++round) {
     const std::uint64_t even = std::uint64_t{0xD2511F53u} * counter.word[0];
     const std::uint64_t odd = std::uint64_t{0xCD9E8D57u} * counter.word[2];
     counter = {{static_cast<std::uint32_t>(odd >> 32) ^ counter.word[1] ^ key.word[0], static_cast<std::uint32_t>(odd),
-                static_cast<std::uint32_t>(even >> 32) ^ counter.word[3] ^ key.word[1], static_cast<std::uint32_t>(even)}};
+                static_cast<std::uint32_t>(even >> 32) ^ counter.word[3] ^ key.word[1],
+                static_cast<std::uint32_t>(even)}};
     key.word[0] += 0x9E3779B9u;
     key.word[1] += 0xBB67AE85u;
   }
@@ -42,8 +44,8 @@ struct random_key {
   std::uint64_t stream = 0;
 };
 
-/// Which number of the sequence. The names are those of a rollout; other uses take the fields as they like. Two calls with
-/// the same index give the same number, so whoever needs several numbers at one place counts `draw`.
+/// Which number of the sequence. The names are those of a rollout; other uses take the fields as they like. Two calls
+/// with the same index give the same number, so whoever needs several numbers at one place counts `draw`.
 struct random_index {
   std::uint32_t prompt = 0;
   std::uint32_t sample = 0;
@@ -71,15 +73,16 @@ struct random_index {
 /// Random numbers by index, the same on every machine, for any batch, any number of threads and any order of calls.
 ///
 /// The stream is folded into the generator's 64-bit key by one call of the generator itself, so that the whole 128-bit
-/// counter stays free for the index. `uniform`, `integer` and `bits` are built from integers alone and agree to the last
-/// bit everywhere; `normal` goes through the platform's log and cos and may differ in its last bit between platforms.
+/// counter stays free for the index. `uniform`, `integer` and `bits` are built from integers alone and agree to the
+/// last bit everywhere; `normal` goes through the platform's log and cos and may differ in its last bit between
+/// platforms.
 ///
 /// Example: `random_numbers{{.seed = 1, .stream = 7}}.uniform({.prompt = 3, .sample = 0, .position = 12})`.
 class random_numbers {
  public:
   RLHF_HD constexpr explicit random_numbers(random_key key) {
-    const philox_block mixed = philox4x32({{word(key.stream), word(key.stream >> 32), 0, 0}},
-                                          {{word(key.seed), word(key.seed >> 32)}});
+    const philox_block mixed =
+        philox4x32({{word(key.stream), word(key.stream >> 32), 0, 0}}, {{word(key.seed), word(key.seed >> 32)}});
     key_ = {{mixed.word[0], mixed.word[1]}};
   }
 

@@ -13,8 +13,8 @@
 
 namespace rlhf::inline v1 {
 
-/// The settings of AdamW, with PyTorch's defaults. The learning rate is an argument of every step, so that a schedule is
-/// any function of the step.
+/// The settings of AdamW, with PyTorch's defaults. The learning rate is an argument of every step, so that a schedule
+/// is any function of the step.
 struct adamw_options {
   double beta1 = 0.9;
   double beta2 = 0.999;
@@ -28,10 +28,10 @@ struct adamw_options {
 ///     v \leftarrow \beta_2 v + (1-\beta_2)g^2;\;
 ///     \theta \leftarrow \theta - \frac{\eta}{1-\beta_1^t}\, m \big/ (\sqrt{v}/\sqrt{1-\beta_2^t} + \epsilon) \f$
 ///
-/// The state is three public members: whoever saves and restores them (and `options`) continues the run bit by bit.
-/// A gradient that is not finite makes the parameters so; look at `clip_gradient_norm`'s result before the step.
-/// Source: Loshchilov and Hutter 2017, arXiv 1711.05101, algorithm 2; the order of operations and the place of epsilon are
-/// those of torch.optim.AdamW.
+/// The state is three public members: whoever saves and restores them (and `options`) continues the run bit by bit. A
+/// gradient that is not finite makes the parameters so; look at `clip_gradient_norm`'s result before the step.
+/// Source: Loshchilov and Hutter 2017, arXiv 1711.05101, algorithm 2; the order of operations and the place of epsilon
+/// are those of torch.optim.AdamW.
 struct adamw {
   adamw_options options;
   std::int64_t steps = 0;                 ///< steps done
@@ -73,16 +73,17 @@ struct adamw {
   double sum[4] = {};
   std::size_t i = 0;
   for (; i + 4 <= gradient.size(); i += 4)
-    for (std::size_t lane = 0; lane < 4; ++lane) sum[lane] += static_cast<double>(gradient[i + lane]) * gradient[i + lane];
+    for (std::size_t lane = 0; lane < 4; ++lane)
+      sum[lane] += static_cast<double>(gradient[i + lane]) * gradient[i + lane];
   for (; i < gradient.size(); ++i) sum[0] += static_cast<double>(gradient[i]) * gradient[i];
   return std::sqrt((sum[0] + sum[1]) + (sum[2] + sum[3]));
 }
 
 /// Scales the gradient down to the norm `maximum` where it is longer; returns the norm it had.
 ///
-/// The factor is min(1, maximum / (norm + 1e-6)), as in torch.nn.utils.clip_grad_norm_. With a norm that is not finite the
-/// gradient is left as it is (PyTorch would write NaN into it, or zeros for an infinite norm): the caller reads the norm
-/// and skips the step.
+/// The factor is min(1, maximum / (norm + 1e-6)), as in torch.nn.utils.clip_grad_norm_. With a norm that is not finite
+/// the gradient is left as it is (PyTorch would write NaN into it, or zeros for an infinite norm): the caller reads the
+/// norm and skips the step.
 inline double clip_gradient_norm(std::span<float> gradient, double maximum) {
   const double norm = gradient_norm(gradient);
   if (!std::isfinite(norm)) return norm;

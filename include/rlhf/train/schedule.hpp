@@ -1,5 +1,6 @@
 #pragma once
-// Learning rates as functions of the step. A schedule is any callable from the step to a rate; these are the usual ones.
+// Learning rates as functions of the step. A schedule is any callable from the step to a rate; these are the usual
+// ones.
 
 #include <cmath>
 #include <cstdint>
