@@ -24,7 +24,8 @@ enum class gap {
   carry,     ///< skips them: next value and advantage are carried across without decay (verl, NeMo RL)
   zero,      ///< walks through them with reward and value taken as 0 (OpenRLHF, RTO, VinePPO)
   plain,     ///< walks through them as they are (TRL); what stands there must be numbers
-  raw_next   ///< skips them, but takes the next value from the next slot as it is (oat)
+  raw_next,  ///< skips them, but takes the next value from the next slot as it is (oat)
+  reset      ///< forgets at each of them what came after: discounted_return only (SkyRL)
 };
 
 /// GAE: \f$ \delta_t = r_t + \gamma V_{t+1} - V_t,\quad A_t = \delta_t + \gamma\lambda A_{t+1},\quad G_t = A_t + V_t \f$.
@@ -41,6 +42,7 @@ struct gae {
   [[nodiscard]] constexpr status check() const {
     if (!(gamma >= 0 && gamma <= 1)) return remark::argument("gae", "gamma", gamma, "0 <= gamma <= 1");
     if (!(lambda >= 0 && lambda <= 1)) return remark::argument("gae", "lambda", lambda, "0 <= lambda <= 1");
+    if (gaps == gap::reset) return remark::argument("gae", "gaps", static_cast<double>(gaps), "carry, zero, plain or raw_next");
     return {};
   }
   /// Beyond the end: the next value, the next advantage, whether a valid token follows.
@@ -73,8 +75,8 @@ struct gae {
 };
 
 /// Discounted sum of the rewards from each token on: \f$ G_t = r_t + \gamma G_{t+1} \f$; advantage and returns are both G.
-/// Gaps are carried across (verl) or, with gap::zero, walked through with reward 0. Source: REINFORCE++, Hu 2025,
-/// arXiv 2501.03262; catalogue E-08.
+/// Gaps are carried across (verl), walked through with reward 0 (gap::zero) or cut the sum off (gap::reset, SkyRL).
+/// Source: REINFORCE++, Hu 2025, arXiv 2501.03262; catalogue E-08.
 struct discounted_return {
   double gamma = 1;
   gap gaps = gap::carry;
@@ -90,7 +92,8 @@ struct discounted_return {
   RLHF_HD RLHF_INLINE advantage_step<V> operator()(const reward_step<V>& x, double, Scan& scan) const {
     const V zero(constant<V>(0)), one(constant<V>(1)), g(constant<V>(gamma));
     const V reward = select(x.valid, x.reward, zero);
-    const V sum = scan.inclusive(0, gaps == gap::carry ? select(x.valid, g, one) : g, reward);
+    const V across = gaps == gap::carry ? one : gaps == gap::reset ? zero : g;
+    const V sum = scan.inclusive(0, select(x.valid, g, across), reward);
     return {sum, sum};
   }
 };

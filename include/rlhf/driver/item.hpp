@@ -125,6 +125,7 @@ struct item_kernel {
     if constexpr (Observed) observe_item(i, in, value, acc);
     store(per_item, i, value);
     for (int k = 0; k < partials; ++k) store(gradient[k], i, select(in, loss.partial[k] * w, zero));
+    for (int k = partials; k < Item<double>::variables; ++k) store(gradient[k], i, zero);  // what no formula reads
   }
 
  private:
@@ -238,11 +239,8 @@ template <template <class> class Item, class T, class Space, class Objective, cl
   if (c.loss && c.loss.extent != 1) return remark::shape(c.function, "loss", c.loss.extent, 1);
   for (int k = 0; k < Item<double>::variables; ++k)
     if (auto s = sized(c.gradient[k], Item<double>::gradient_names[k], false); !s) return s;
-  if constexpr (requires { c.objective.check(); })
-    if (auto s = c.objective.check(); !s) return s;
-  if constexpr (requires { c.term.check(); })
-    if (auto s = c.term.check(); !s) return s;
-  return {};
+  if (auto s = check_of(c.objective); !s) return s;
+  return check_of(c.term);
 }
 
 }  // namespace item_detail

@@ -82,7 +82,8 @@ struct forward_rows {
     const scaled_logit<T, L> logit{row, static_cast<T>(1 / in.temperature)};
     const auto state = reduce(team, logit);
     const T lse = state.log_sum_exp();
-    const T logp = logit.template operator()<T>(target) - lse;
+    // Relative to the largest logit, not to lse: that keeps the digits where logits are large.
+    const T logp = (logit.template operator()<T>(target) - state.max) - log(state.sum);
     T entropy = 0, squares = 0;
     if constexpr (Entropy) entropy = state.entropy();
     if constexpr (Squares) squares = state.square_sum();
@@ -136,16 +137,16 @@ template <class T, class L, bool Entropy>
 struct backward_column {
   const L* from;
   L* to;
-  T scale, lse, grad_logp, grad_entropy, entropy;
+  T scale, lse, minus_g, minus_h, entropy;  // g and h already divided by tau
 
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t j) const {
     const V zero(number_traits<V>::constant(0));
     const V log_p = memory_traits<V>::load(from + j) * V(scale) - V(lse);
-    const V p = exp(log_p);
-    V slope = -V(grad_logp);
-    if constexpr (Entropy) slope = slope - V(grad_entropy) * select(p > zero, log_p + V(entropy), zero);
-    memory_traits<V>::store(to + j, p * slope * V(scale));
+    const V p = exp_weight(log_p);
+    V slope(minus_g);
+    if constexpr (Entropy) slope = slope + V(minus_h) * select(p > zero, log_p + V(entropy), zero);
+    memory_traits<V>::store(to + j, p * slope);
   }
 };
 
@@ -186,7 +187,7 @@ struct backward_rows {
     const L* const from = in.logits.row(r);
     // Read before the row is overwritten: the gradient may lie on the logits.
     const T log_p = memory_traits<T>::load(from + target) * scale - lse;
-    team.each(in.vocabulary, backward_column<T, L, Entropy>{from, to, scale, lse, g, h, entropy});
+    team.each(in.vocabulary, backward_column<T, L, Entropy>{from, to, scale, lse, -g * scale, -h * scale, entropy});
     if (grad_logits.columns > in.vocabulary)
       team.each(grad_logits.columns - in.vocabulary, clear_column<T, L>{to + in.vocabulary});
     // The target's own column in full, so that p - 1 is never formed from a rounded p.

@@ -38,6 +38,16 @@ inline constexpr bool is_sequence_ratio = false;
 template <class O>
 inline constexpr bool is_sequence_ratio<sequence_ratio<O>> = true;
 
+/// The formula of a token inside an objective.
+template <class O>
+struct of_token {
+  using type = O;
+};
+template <class O>
+struct of_token<sequence_ratio<O>> {
+  using type = O;
+};
+
 /// Mean log-ratio of each sequence, and 1 / its tokens.
 template <class T, class Space>
 struct mean_log_ratio {
@@ -87,11 +97,15 @@ struct add_sequence_gradient {
   const double* per_sequence;
   mask_view<Space> mask;
   view<T, 1, Space> gradient;
-  [[nodiscard]] RLHF_HD bool unit_stride() const { return rlhf::unit_stride(mask) && rlhf::unit_stride(gradient); }
+  view<T, 1, Space> grad_entropy;  // 0: beside a sequence_ratio nothing reads the entropy
+  [[nodiscard]] RLHF_HD bool unit_stride() const {
+    return rlhf::unit_stride(mask) && rlhf::unit_stride(gradient) && rlhf::unit_stride(grad_entropy);
+  }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, accumulator<V, 0, 0>&) const {
     const V zero(number_traits<V>::constant(0)), share(number_traits<V>::constant(per_sequence[s]));
-    store(gradient, i, load<V>(gradient, i) + select(load_mask<V>(mask, i), share, zero));
+    store(gradient, i, load_or<V>(gradient, i, 0) + select(load_mask<V>(mask, i), share, zero));
+    store(grad_entropy, i, zero);
   }
 };
 
@@ -102,10 +116,11 @@ struct at_sequence_ratio {
   Objective objective;
   static constexpr int partials = 2;
 
+  [[nodiscard]] constexpr status check() const { return check_of(objective); }
   template <number V>
   [[nodiscard]] RLHF_HD RLHF_INLINE token<V> moved(const token<V>& t) const {
     token<V> s = t;
-    s.logp = t.entropy;
+    s.logp = t.variable_sequence_log_ratio();
     s.old_logp = value_t<V>(constant<V>(0));
     s.entropy = V(constant<V>(0));
     return s;
@@ -144,12 +159,17 @@ struct policy_loss {
                     const token_outputs<T, Space>& out) const {
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");
+    static_assert(token_objective<typename policy_detail::of_token<Objective>::type> && token_objective<Term>,
+                  "rlhf: a token objective is a struct with "
+                  "`template <rlhf::number V> V operator()(const rlhf::token<V>&) const`");
     static_assert(aggregation<Aggregate>, "rlhf: the aggregate needs `static constexpr bool uniform` and "
                                           "`double weight(double tokens, double group_tokens, const aggregation_counts&)`");
     using scalar = compute_t<T>;
     constexpr const char* name = "policy_loss";
     static_assert(!policy_detail::is_sequence_ratio<Objective> || !(reads_of<Term>() & field::entropy),
                   "rlhf: give the entropy bonus its own policy_loss{none{}, entropy_bonus{}} beside a sequence_ratio");
+    static_assert(policy_detail::is_sequence_ratio<Objective> || !beside_sequence_ratio_of<Term>(),
+                  "rlhf: sequence_weighted goes beside a sequence_ratio objective");
     constexpr bool by_sequence = policy_detail::is_sequence_ratio<Objective>;
     constexpr bool reads_sequence = by_sequence || ((reads_of<Objective>() | reads_of<Term>()) & field::sequence_log_ratio);
     if constexpr (std::same_as<Space, host_space>)
@@ -185,8 +205,10 @@ struct policy_loss {
     call.gradient[1] = out.grad_entropy;
     call.stats = out.stats;
     call.observe.with_entropy = !by_sequence;
-    if constexpr (reads_sequence)
+    if constexpr (reads_sequence) {
       if (!in.old_logp) return remark::null(name, "old_logp");
+      call.streams.constant[4] = {log_ratio.data(), sequences.tokens};
+    }
     if (auto s = item_detail::check(call); !s) return s;
 
     if (spread_advantage)
@@ -202,11 +224,9 @@ struct policy_loss {
         return s;
       if (auto s = broadcast(be, sequences, view<const double, 1, Space>(mean, sequences.sequences), log_ratio.data()); !s)
         return s;
-      call.streams.constant[4] = {log_ratio.data(), sequences.tokens};
       if constexpr (by_sequence) {
         call.streams.variable[1] = {log_ratio.data(), sequences.tokens};
         call.gradient[1] = {slope.data(), sequences.tokens};
-        call.gradient[0] = out.grad_logp;
       }
     }
 
@@ -216,7 +236,7 @@ struct policy_loss {
     if (auto s = run_items(be, call); !s) return s;
 
     if constexpr (by_sequence) {
-      if (out.grad_logp) {
+      if (out.grad_logp || out.grad_entropy) {
         double* const share = means.data();  // the means have served
         double* const inverse_count = share + sequences.sequences;
         if (auto s = be.segment_reduce(sequences, policy_detail::collect_sequence_gradient<T, Space>{
@@ -224,7 +244,7 @@ struct policy_loss {
             !s)
           return s;
         if (auto s = be.segment_map(sequences,
-                                    policy_detail::add_sequence_gradient<T, Space>{share, in.mask, out.grad_logp}, nullptr);
+                                    policy_detail::add_sequence_gradient<T, Space>{share, in.mask, out.grad_logp, out.grad_entropy}, nullptr);
             !s)
           return s;
       }

@@ -62,7 +62,12 @@ enum class nll_reduction {
 struct chosen_nll {
   double weight = 0;  ///< 0: no term
   nll_reduction reduction = nll_reduction::token_mean;
-  double tokens = 0;  ///< for token_mean: chosen tokens of the whole batch; 0: those of this call
+  double count = 0;  ///< chosen tokens (token_mean) or pairs (sequence_mean) of the whole batch; 0: those of this call
+
+  /// What the sum is divided by, from what this call counted.
+  [[nodiscard]] RLHF_HD constexpr double denominator(double tokens, double pairs) const {
+    return count > 0 ? count : reduction == nll_reduction::token_mean ? tokens : pairs;
+  }
 };
 
 }  // namespace rlhf::inline v1

@@ -26,15 +26,18 @@ struct implicit_rewards {
   static constexpr int sums = 0, maxima = 0;
   item_streams<pair, T, Space> streams;
   observer<pair> observe;
+  mask_view<Space> mask;
   view<T, 1, Space> chosen, rejected;
   [[nodiscard]] RLHF_HD bool unit_stride() const {
-    return streams.unit_strides() && rlhf::unit_stride(chosen) && rlhf::unit_stride(rejected);
+    return streams.unit_strides() && rlhf::unit_stride(mask) && rlhf::unit_stride(chosen) && rlhf::unit_stride(rejected);
   }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
+    const V zero(number_traits<V>::constant(0));
+    const mask_t<V> in = load_mask<V>(mask, i);
     const pair<V> p = streams.template plain<V>(i);
-    store(chosen, i, observe.reward(p.chosen));
-    store(rejected, i, observe.reward(p.rejected));
+    store(chosen, i, select(in, observe.reward(p.chosen), zero));
+    store(rejected, i, select(in, observe.reward(p.rejected), zero));
   }
 };
 
@@ -68,7 +71,7 @@ struct add_nll {
   view<T, 1, Space> gradient;
   double scale = 0;
   RLHF_HD void prepare() {
-    const double over = nll.reduction == nll_reduction::token_mean ? (nll.tokens > 0 ? nll.tokens : found->sum[1]) : found->sum[3];
+    const double over = nll.denominator(found->sum[1], found->sum[3]);
     scale = over > 0 ? nll.weight / over : 0;
   }
   template <class V>
@@ -88,7 +91,7 @@ struct write_nll {
   T* term;
   RLHF_HD void operator()() const {
     const bool by_token = nll.reduction == nll_reduction::token_mean;
-    const double over = by_token ? (nll.tokens > 0 ? nll.tokens : found->sum[1]) : found->sum[3];
+    const double over = nll.denominator(found->sum[1], found->sum[3]);
     const double value = over > 0 ? found->sum[by_token ? 0 : 2] / over : 0;
     if (term != nullptr) *term = static_cast<T>(value);
     if (loss != nullptr) *loss = static_cast<T>(static_cast<double>(*loss) + nll.weight * value);

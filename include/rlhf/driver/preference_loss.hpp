@@ -169,7 +169,7 @@ struct preference_loss {
     call.importance = in.weight;
     call.objective = objective;
     call.observe.beta = reward_scale(objective);
-    if constexpr (requires { Objective::without_reference; }) call.observe.without_reference = true;
+    if constexpr (requires { objective.without_reference; }) call.observe.without_reference = objective.without_reference;
     call.loss = out.loss;
     call.per_item = out.per_pair;
     call.gradient[0] = out.grad_chosen;
@@ -188,7 +188,7 @@ struct preference_loss {
     call.weight = weights.get();
     if (auto s = run_items(be, call); !s) return s;
     if (out.reward_chosen || out.reward_rejected)
-      if (auto s = be.map(pairs, implicit_rewards<T, Space>{call.streams, call.observe, out.reward_chosen, out.reward_rejected}, nullptr);
+      if (auto s = be.map(pairs, implicit_rewards<T, Space>{call.streams, call.observe, in.mask, out.reward_chosen, out.reward_rejected}, nullptr);
           !s)
         return s;
     if (nll.weight != 0) {

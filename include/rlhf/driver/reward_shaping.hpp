@@ -31,9 +31,9 @@ template <class Space>
   std::int64_t last = -1;
   for (std::int64_t i = range.end - 1; i >= range.begin && last < 0; --i)
     if (!mask || mask[i] != 0) last = i;
-  if (placement == score_placement::last_column) return range.end > range.begin ? range.end - 1 : -1;
-  if (placement == score_placement::after_eos && last >= 0 && last + 1 < range.end) return last + 1;
-  return last;
+  if (last < 0 || placement == score_placement::last) return last;
+  if (placement == score_placement::last_column) return range.end - 1;
+  return last + 1 < range.end ? last + 1 : last;
 }
 
 template <class T, class Space, class Estimator>

@@ -171,7 +171,6 @@ struct number_traits<dual<V, N>> {
   static RLHF_HD RLHF_INLINE number max(const number& a, const number& b) {
     return extremum(inner::max(a.value, b.value), a.value > b.value, b.value > a.value, a, b);
   }
-  static RLHF_HD RLHF_INLINE bool any(const mask& m) { return inner::any(m); }
   static RLHF_HD RLHF_INLINE number select(const mask& m, const number& a, const number& b) {
     return dual_detail::make<V, N>(inner::select(m, a.value, b.value),
                                    [&](int i) { return inner::select(m, a.partial[i], b.partial[i]); });

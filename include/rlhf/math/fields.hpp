@@ -8,7 +8,7 @@
 #include <cstdint>
 
 #include "rlhf/core/status.hpp"
-#include "rlhf/math/number.hpp"
+#include "rlhf/math/dual.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -198,9 +198,11 @@ template <template <class> class Item, class... Formulas>
 
 /// A formula over items of the given kind: one templated call operator that gives the loss of an item.
 template <class Formula, template <class> class Item>
-concept formula_of = std::same_as<Formula, none> || requires(const Formula& f, const Item<double>& item) {
-  { f(item) } -> std::convertible_to<double>;
-};
+concept formula_of =
+    std::same_as<Formula, none> || requires(const Formula& f, const Item<double>& item, const Item<dual<double>>& seeded) {
+      { f(item) } -> std::convertible_to<double>;
+      { f(seeded) } -> std::convertible_to<dual<double>>;
+    };
 template <class O>
 concept token_objective = formula_of<O, token>;
 template <class O>

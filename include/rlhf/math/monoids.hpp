@@ -89,9 +89,9 @@ struct online_softmax {
   static constexpr double lowest = -3.0e38;
 
   RLHF_HD RLHF_INLINE void add(const V& z) {
-    if (number_traits<V>::any(z > max)) rescale(number_traits<V>::largest(z));
+    if (number_traits<V>::exceeds(z, max)) rescale(number_traits<V>::largest(z));
     const V shifted = z - max;
-    const V e = rlhf::exp(shifted);
+    const V e = rlhf::exp_weight(shifted);
     sum = sum + e;
     // An impossible token: 0 times minus infinity is 0 here.
     if constexpr (Entropy) {

@@ -25,8 +25,9 @@ inline constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 /// - `constant(double) -> value`, `value_of(V) -> value`, `chain(x, f, slope)`: the number with value f and the derivative
 ///   slope times that of x.
 /// - `exp log log1p expm1 tanh sqrt abs min max select`.
-/// - `any(mask) -> bool`: does it hold in any lane; `largest(V) -> V`: the largest lane, in every lane (of V without
-///   derivatives and without NaN).
+/// - `exceeds(V, V) -> bool`: is any lane larger than the second argument, which is the same in all lanes;
+///   `largest(V) -> V`: the largest lane, in every lane. Both of V without derivatives; where there is a NaN, anything.
+/// - optionally `exp_weight`: see below.
 /// And V itself has `+ - * /`, unary `-`, and `< <= > >=`.
 template <class V>
 struct number_traits;
@@ -68,7 +69,7 @@ struct number_traits<T> {
   static RLHF_HD RLHF_INLINE T min(T a, T b) { return (a < b || a != a) ? a : b; }
   static RLHF_HD RLHF_INLINE T max(T a, T b) { return (a > b || a != a) ? a : b; }
   static RLHF_HD RLHF_INLINE T select(bool m, T a, T b) { return m ? a : b; }
-  static RLHF_HD RLHF_INLINE bool any(bool m) { return m; }
+  static RLHF_HD RLHF_INLINE bool exceeds(T x, T bound) { return x > bound; }
   static RLHF_HD RLHF_INLINE T largest(T x) { return x; }
 };
 
@@ -120,6 +121,15 @@ template <number V>
 template <number V>
 [[nodiscard]] RLHF_HD RLHF_INLINE V exp(const V& x) {
   return number_traits<V>::exp(x);
+}
+/// e^x of x up to 88, for probabilities that are summed or stored: number_traits may offer one that is quicker than exp and
+/// has a relative error of a few roundings more.
+template <number V>
+[[nodiscard]] RLHF_HD RLHF_INLINE V exp_weight(const V& x) {
+  if constexpr (requires { number_traits<V>::exp_weight(x); })
+    return number_traits<V>::exp_weight(x);
+  else
+    return number_traits<V>::exp(x);
 }
 template <number V>
 [[nodiscard]] RLHF_HD RLHF_INLINE V log(const V& x) {

@@ -42,10 +42,17 @@ struct token_sum {
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts&) const { return scale; }
 };
 
+/// A number without a default: to leave it out does not compile.
+struct required {
+  double value;
+  RLHF_HD constexpr required(double x) : value(x) {}
+  [[nodiscard]] RLHF_HD constexpr operator double() const { return value; }
+};
+
 /// \f$ \sum_{it} m l / (B\,L) \f$ over all B sequences with a constant L (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783). L is
 /// required: a mask's width is an accident of padding. Catalogue N-A7.
 struct fixed_length {
-  double length;
+  required length;
   double sequences = 0;
   static constexpr bool uniform = true;
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {

@@ -63,7 +63,9 @@ struct k3 {
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
     const V d = kl_detail::bounded(t.ref_logp - t.logp, log_ratio_bound);
-    return kl_detail::bounded(expm1(d) - d, bound);
+    // The slope of the sum is formed before it cancels.
+    const value_t<V> v = stop_gradient(d), e = expm1(v);
+    return kl_detail::bounded(chain(d, e - v, e), bound);
   }
 };
 

@@ -126,8 +126,7 @@ struct simper {
 };
 
 /// ORPO's odds-ratio term: \f$ -\beta\log\sigma(g(\bar L_c) - g(\bar L_r)),\ g(l) = l - \log(1 - e^l) \f$. The NLL term is
-/// preference_loss's. An average of exactly 0 (certainty) has an infinite odds ratio; where the difference of the odds
-/// overflows the derivative is the limit, 0 on the side that has won.
+/// preference_loss's. An average of exactly 0 (certainty) has infinite odds; value and slopes are then the limits.
 /// Source: Hong et al. 2024, arXiv 2403.07691, eq. 6-7; catalogue P-46.
 struct orpo {
   double beta = 0.1;
@@ -137,14 +136,12 @@ struct orpo {
   }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {
-    return log_sigmoid(log_odds(p.chosen) - log_odds(p.rejected)) * constant<V>(-beta);
-  }
-
- private:
-  template <number V>
-  [[nodiscard]] RLHF_HD RLHF_INLINE static V log_odds(const response<V>& r) {
-    const V l = average_logp(r);
-    return l - log1mexp(l);
+    const V chosen = average_logp(p.chosen), rejected = average_logp(p.rejected);
+    const value_t<V> c = stop_gradient(chosen), r = stop_gradient(rejected), scale = constant<V>(beta);
+    const value_t<V> loss = log_sigmoid((c - log1mexp(c)) - (r - log1mexp(r))) * -scale;
+    // sigma(-u) times the slope of the odds, with the infinities of both cancelled on paper.
+    const value_t<V> not_c = abs(expm1(c)), not_r = abs(expm1(r)), both = not_c + not_r * exp(c - r);
+    return chain(chosen, loss, -scale / both) + chain(rejected, constant<V>(0), scale * not_c / (not_r * both));
   }
 };
 

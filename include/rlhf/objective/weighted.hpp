@@ -3,8 +3,6 @@
 //
 // rho = exp(log pi - log pi_old); sg(.) is a constant of the loss; A the advantage.
 
-#include <limits>
-
 #include "rlhf/core/status.hpp"
 #include "rlhf/math/fields.hpp"
 #include "rlhf/math/functions.hpp"
@@ -17,7 +15,7 @@ namespace weighted_detail {
 template <number V>
 [[nodiscard]] RLHF_HD RLHF_INLINE V ratio(const token<V>& t, double log_ratio_bound) {
   V difference = t.logp - t.old_logp;
-  if (log_ratio_bound < std::numeric_limits<double>::infinity())
+  if (log_ratio_bound < infinity)
     difference = clamp(difference, constant<V>(-log_ratio_bound), constant<V>(log_ratio_bound));
   return exp(difference);
 }
@@ -33,7 +31,7 @@ template <number V>
 struct cispo {
   double low = 0;
   double high = 5;
-  double log_ratio_bound = std::numeric_limits<double>::infinity();
+  double log_ratio_bound = infinity;
   bool through = false;
 
   static constexpr unsigned reads = field::old_logp | field::advantage;
@@ -83,7 +81,7 @@ struct importance_sampling {
 struct sapo {
   double temperature_positive = 1;
   double temperature_negative = 1.05;
-  double log_ratio_bound = std::numeric_limits<double>::infinity();
+  double log_ratio_bound = infinity;
   static constexpr unsigned reads = field::old_logp | field::advantage;
   [[nodiscard]] constexpr status check() const {
     if (!(temperature_positive > 0)) return remark::argument("sapo", "temperature_positive", temperature_positive, "more than 0");
@@ -121,7 +119,7 @@ struct dppo_total_variation {
   double low = 0.2;
   double high = 0.2;
   double ratio_bound = 20;
-  double log_ratio_bound = std::numeric_limits<double>::infinity();
+  double log_ratio_bound = infinity;
   bool through_ratio = false;
   static constexpr unsigned reads = field::old_logp | field::advantage;
 
@@ -154,7 +152,7 @@ struct dppo_binary_kl {
   double low = 0.1;
   double high = 0.1;
   double ratio_bound = 20;
-  double log_ratio_bound = std::numeric_limits<double>::infinity();
+  double log_ratio_bound = infinity;
   double guard = 1e-8;  ///< added to both sides of the second ratio
   static constexpr unsigned reads = field::old_logp | field::advantage;
 
@@ -231,7 +229,7 @@ struct gspo_token {
 struct decoupled_ppo {
   double low = 0.2;
   double high = 0.2;
-  double cap = std::numeric_limits<double>::infinity();
+  double cap = infinity;
   static constexpr unsigned reads = field::old_logp | field::rollout_logp | field::advantage;
 
   template <number V>

@@ -1,25 +1,23 @@
 #pragma once
 // From a score per response to a reward per token.
 
-#include <limits>
-
 #include "rlhf/core/status.hpp"
 #include "rlhf/math/fields.hpp"
 #include "rlhf/math/functions.hpp"
 
 namespace rlhf::inline v1 {
 
-/// Which slot of a response receives its score.
+/// Which slot of a response receives its score. A response without tokens drops it.
 enum class score_placement {
-  last,        ///< the last valid slot (verl, OpenRLHF, RTO); a response without tokens drops its score
+  last,        ///< the last valid slot (verl, OpenRLHF, RTO)
   after_eos,   ///< the slot after it where there is one, else the last valid slot (TRL's PPO)
   last_column  ///< the last slot of the row, valid or not (Ziegler et al. 2019)
 };
 
 /// A score bounded before it is used.
 struct score_clip {
-  double low = -std::numeric_limits<double>::infinity();
-  double high = std::numeric_limits<double>::infinity();
+  double low = -infinity;
+  double high = infinity;
   [[nodiscard]] RLHF_HD constexpr double operator()(double score) const {
     return score < low ? low : score > high ? high : score;
   }
@@ -79,7 +77,7 @@ struct rto_reward {
   template <number V>
   [[nodiscard]] RLHF_HD RLHF_INLINE V token_reward(const V& dpo_logp, const V& ref_logp) const {
     const V scaled = (dpo_logp - ref_logp) * constant<V>(beta1);
-    return clip < std::numeric_limits<double>::infinity() ? clamp(scaled, constant<V>(-clip), constant<V>(clip)) : scaled;
+    return clip < infinity ? clamp(scaled, constant<V>(-clip), constant<V>(clip)) : scaled;
   }
 };
 

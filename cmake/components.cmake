@@ -1,0 +1,47 @@
+# The library's targets. Each exports its include folder, C++20 and its dependencies: no flags, no warnings, no macros of ours.
+
+# rlhf_say_missing(component option packages): one line, or the end where the option insists.
+function(rlhf_say_missing component option packages)
+  set(text "rlhf: ${component} is left out, ${packages} was not found")
+  if(${option} STREQUAL "ON")
+    message(FATAL_ERROR "${text} (and ${option} is ON)")
+  endif()
+  message(STATUS "${text}")
+endfunction()
+
+add_library(rlhf_core INTERFACE)
+add_library(rlhf::core ALIAS rlhf_core)
+set_target_properties(rlhf_core PROPERTIES EXPORT_NAME core)
+target_compile_features(rlhf_core INTERFACE cxx_std_20)
+target_include_directories(rlhf_core INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+set(rlhf_COMPONENTS core)
+
+if(NOT RLHF_EIGEN STREQUAL "OFF")
+  find_package(Eigen3 3.4 CONFIG QUIET GLOBAL)
+  set(THREADS_PREFER_PTHREAD_FLAG OFF)
+  find_package(Threads QUIET GLOBAL)
+  if(TARGET Eigen3::Eigen AND TARGET Threads::Threads)
+    add_library(rlhf_eigen INTERFACE)
+    add_library(rlhf::eigen ALIAS rlhf_eigen)
+    set_target_properties(rlhf_eigen PROPERTIES EXPORT_NAME eigen)
+    target_link_libraries(rlhf_eigen INTERFACE rlhf_core Eigen3::Eigen Threads::Threads)
+    list(APPEND rlhf_COMPONENTS eigen)
+  else()
+    rlhf_say_missing(rlhf::eigen RLHF_EIGEN "Eigen 3.4 (Debian: libeigen3-dev; upstream: https://eigen.tuxfamily.org)")
+  endif()
+endif()
+
+if(NOT RLHF_THRUST STREQUAL "OFF")
+  include(${CMAKE_CURRENT_LIST_DIR}/rlhf-thrust.cmake)
+  if(TARGET rlhf_thrust_cpp)
+    add_library(rlhf_thrust INTERFACE)
+    add_library(rlhf::thrust ALIAS rlhf_thrust)
+    set_target_properties(rlhf_thrust PROPERTIES EXPORT_NAME thrust)
+    target_link_libraries(rlhf_thrust INTERFACE rlhf_core rlhf_thrust_cpp)
+    list(APPEND rlhf_COMPONENTS thrust)
+  else()
+    rlhf_say_missing(rlhf::thrust RLHF_THRUST
+      "Thrust (Debian: libthrust-dev; upstream: CCCL, https://github.com/NVIDIA/cccl, also part of the CUDA toolkit)")
+  endif()
+endif()

@@ -1,0 +1,22 @@
+# Makes the imported target rlhf_thrust_cpp: Thrust on its CPP system, for any C++ compiler, no CUDA needed to build or run.
+# Used by the project and, installed beside rlhf-config.cmake, by those who ask for the component `thrust`.
+# CCCL first (on its own or inside a CUDA toolkit), then a Thrust of its own (Debian's libthrust-dev).
+
+if(NOT TARGET rlhf_thrust_cpp)
+  if(NOT COMMAND thrust_create_target)
+    find_package(CCCL CONFIG QUIET)
+  endif()
+  if(NOT COMMAND thrust_create_target)
+    find_package(CUDAToolkit QUIET)
+    if(CUDAToolkit_FOUND)
+      find_package(CCCL CONFIG QUIET
+        HINTS "${CUDAToolkit_LIBRARY_DIR}/cmake" "${CUDAToolkit_LIBRARY_ROOT}/lib64/cmake" "${CUDAToolkit_TARGET_DIR}/lib/cmake")
+    endif()
+  endif()
+  if(NOT COMMAND thrust_create_target)
+    find_package(Thrust CONFIG QUIET)
+  endif()
+  if(COMMAND thrust_create_target)
+    thrust_create_target(rlhf_thrust_cpp HOST CPP DEVICE CPP GLOBAL)
+  endif()
+endif()

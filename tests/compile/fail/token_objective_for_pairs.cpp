@@ -1,0 +1,13 @@
+// expect: rlhf: a pair objective is a struct with
+#include <rlhf/backend/reference.hpp>
+#include <rlhf/driver/preference_loss.hpp>
+#include <rlhf/objective/preference.hpp>
+#include <rlhf/objective/token.hpp>
+
+rlhf::status call(rlhf::pair_inputs<> in, rlhf::pair_outputs<> out) {
+  rlhf::reference_backend cpu;
+#ifdef MUST_FAIL
+  return rlhf::preference_loss{rlhf::ppo_clip{}}(cpu, in, out);
+#endif
+  return rlhf::preference_loss{rlhf::dpo_sigmoid{}}(cpu, in, out);
+}

@@ -1,0 +1,13 @@
+# One program per component, and a look at what the targets impose on their user: C++20, include folders, other targets; nothing else.
+foreach(component IN LISTS COMPONENTS)
+  if(EXISTS ${CMAKE_CURRENT_LIST_DIR}/${component}.cpp)
+    add_executable(program-${component} ${CMAKE_CURRENT_LIST_DIR}/${component}.cpp)
+    target_link_libraries(program-${component} PRIVATE rlhf::${component})
+  endif()
+  foreach(property COMPILE_OPTIONS COMPILE_DEFINITIONS LINK_OPTIONS SOURCES PRECOMPILE_HEADERS)
+    get_target_property(value rlhf::${component} INTERFACE_${property})
+    if(value)
+      message(FATAL_ERROR "rlhf::${component} imposes ${property}: ${value}")
+    endif()
+  endforeach()
+endforeach()
