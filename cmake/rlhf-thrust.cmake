@@ -18,5 +18,7 @@ if(NOT TARGET rlhf_thrust_cpp)
   endif()
   if(COMMAND thrust_create_target)
     thrust_create_target(rlhf_thrust_cpp HOST CPP DEVICE CPP GLOBAL)
+    set_property(TARGET rlhf_thrust_cpp APPEND PROPERTY INTERFACE_SYSTEM_INCLUDE_DIRECTORIES
+      $<TARGET_PROPERTY:rlhf_thrust_cpp,INTERFACE_INCLUDE_DIRECTORIES>)
   endif()
 endif()

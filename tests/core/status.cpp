@@ -56,7 +56,7 @@ TEST_CASE("or_throw throws failures and lets remarks pass") {
   }
 }
 
-TEST_CASE("statistics are means and maxima that merge") {
+TEST_CASE("statistics are means, totals and maxima that merge") {
   rlhf::statistics a, b;
   a.add("loss", 6, 3);
   a.add_maximum("ratio_max", 2);
@@ -70,6 +70,11 @@ TEST_CASE("statistics are means and maxima that merge") {
   CHECK(a["unknown"] == 0);
   CHECK(a.find("unknown") == nullptr);
   CHECK(a.size == 3);
+  a.add_total("tokens", 5);
+  b.add_total("tokens", 7);
+  a.merge(b);
+  CHECK(a["tokens"] == 12);  // not a mean of the parts
+  CHECK(a["loss"] == 14.0 / 5);
   rlhf::statistics c;
   c.add_maximum("worst", -3);  // a maximum below 0 is not replaced by 0
   c.merge(c);

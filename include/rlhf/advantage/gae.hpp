@@ -13,6 +13,7 @@ struct reward_step {
   V value{};
   mask_t<V> valid{};
 };
+/// What it gives for that step.
 template <number V>
 struct advantage_step {
   V advantage{};

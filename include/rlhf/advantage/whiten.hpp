@@ -1,6 +1,7 @@
 #pragma once
 // Whitening: zero mean and unit variance over the valid elements. Every peer divides by something else; all are choices.
 
+#include "rlhf/core/status.hpp"
 #include "rlhf/math/monoids.hpp"
 
 namespace rlhf::inline v1 {
@@ -17,13 +18,17 @@ enum class spread {
 /// `shift_mean` false adds the mean back (reward scaling of Ziegler et al. 2019). Fewer than two valid elements, or one
 /// where it is biased, have variance 0. The moments may come from elsewhere: merge those of all shards and give them to the driver.
 /// verl also adds 1e-8 to the count; that is not copied.
-/// Catalogue sections 0.4 and A.15 item 6.
+/// Who takes which: docs/formulas/whitening.md.
 struct whiten {
   bool biased = false;
   spread divisor = spread::rsqrt;
   double epsilon = 1e-8;
   bool shift_mean = true;
 
+  [[nodiscard]] constexpr status check() const {
+    if (!(epsilon >= 0)) return remark::argument("whiten", "epsilon", epsilon, "0 or more");
+    return {};
+  }
   /// The scale and the shift of y = (x - mean) * scale + shift.
   struct map {
     double scale = 0;

@@ -15,11 +15,11 @@
 namespace rlhf::inline v1 {
 
 /// GRPO by its parts; `Aggregate` says how tokens add up.
-template <class Aggregate = row_mean>
+template <class Aggregate = row_mean, class Penalty = kl_penalty<k3>>
 struct grpo {
   group_advantage estimator{};
   ppo_clip objective{};
-  kl_penalty<k3> penalty{.estimator = {}, .coefficient = 0.04};
+  Penalty penalty = paper_penalty();
   Aggregate aggregate{};
 
   /// Advantages [responses] from rewards [responses].
@@ -33,15 +33,22 @@ struct grpo {
     requires backend<B>
   status policy(B& be, const layout<typename B::space>& sequences, const token_inputs<T, Space>& in,
                 const token_outputs<T, Space>& out) const {
-    return policy_loss<ppo_clip, kl_penalty<k3>, Aggregate>{objective, penalty, aggregate}(be, sequences, in, out);
+    return policy_loss<ppo_clip, Penalty, Aggregate>{objective, penalty, aggregate}(be, sequences, in, out);
+  }
+
+ private:
+  [[nodiscard]] static constexpr Penalty paper_penalty() {
+    if constexpr (std::same_as<Penalty, kl_penalty<k3>>)
+      return {.estimator = {}, .coefficient = 0.04};
+    else
+      return {};
   }
 };
 
-/// Dr. GRPO: centred rewards, a constant length in the denominator, no KL.
-[[nodiscard]] constexpr grpo<fixed_length> dr_grpo(double maximum_length) {
-  grpo<fixed_length> algorithm{.aggregate = {.length = maximum_length}};
+/// Dr. GRPO: centred rewards, a constant length in the denominator, no KL and so no reference.
+[[nodiscard]] constexpr grpo<fixed_length, none> dr_grpo(double maximum_length) {
+  grpo<fixed_length, none> algorithm{.aggregate = {.length = maximum_length}};
   algorithm.estimator.scale = group_scale::none;
-  algorithm.penalty.coefficient = 0;
   return algorithm;
 }
 

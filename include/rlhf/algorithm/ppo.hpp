@@ -34,6 +34,7 @@ struct rollout_inputs {
   view<const std::int32_t, 1, Space> segment{};  ///< [tokens], for RTO's semi mode
 };
 
+/// What prepare() writes. `reward` is required, because the advantages are made of it; other absent views are skipped.
 template <class T = float, class Space = host_space>
 struct rollout_outputs {
   view<T, 1, Space> reward{};     ///< [tokens], required: shaped rewards

@@ -12,25 +12,46 @@ namespace rlhf::inline v1 {
   return *a == *b;
 }
 
-/// Means and maxima of a pass, kept as sum and count so that parts of a batch merge into the whole's. Names are string
-/// literals. `s["clip_fraction"]` is the mean; of an unknown or empty one 0.
+/// How a statistic merges with its like.
+enum class statistic_kind : std::uint8_t {
+  mean,    ///< sums and counts add up; the value is their quotient
+  total,   ///< sums add up
+  maximum  ///< the larger one
+};
+
+/// What a pass found, kept so that parts of a batch merge into the whole's. Names are string literals.
+/// `s["clip_fraction"]` is the value; of an unknown statistic, or of the mean of nothing, 0.
 struct statistics {
   struct entry {
     const char* name = "";
     double sum = 0;
-    double count = 0;       ///< what the sum is divided by; 0 marks a maximum
-    bool maximum = false;
+    double count = 0;  ///< what the sum of a mean is divided by
+    statistic_kind kind = statistic_kind::mean;
   };
-  static constexpr int capacity = 64;
+  static constexpr int capacity = 32;
   entry entries[capacity];
   int size = 0;
 
-  constexpr void add(const char* name, double sum, double count) { put(name, sum, count, false); }
-  constexpr void add_maximum(const char* name, double value) { put(name, value, 1, true); }
+  constexpr void add(const char* name, double sum, double count) { add({name, sum, count, statistic_kind::mean}); }
+  constexpr void add_total(const char* name, double sum) { add({name, sum, 0, statistic_kind::total}); }
+  constexpr void add_maximum(const char* name, double value) { add({name, value, 0, statistic_kind::maximum}); }
 
+  constexpr void add(const entry& more) {
+    for (int i = 0; i < size; ++i) {
+      entry& e = entries[i];
+      if (!same_name(e.name, more.name)) continue;
+      if (e.kind == statistic_kind::maximum) {
+        e.sum = more.sum > e.sum ? more.sum : e.sum;
+      } else {
+        e.sum += more.sum;
+        e.count += more.count;
+      }
+      return;
+    }
+    if (size < capacity) entries[size++] = more;
+  }
   constexpr void merge(const statistics& other) {
-    for (int i = 0; i < other.size; ++i)
-      put(other.entries[i].name, other.entries[i].sum, other.entries[i].count, other.entries[i].maximum);
+    for (int i = 0; i < other.size; ++i) add(other.entries[i]);
   }
   [[nodiscard]] constexpr const entry* find(const char* name) const {
     for (int i = 0; i < size; ++i)
@@ -39,23 +60,9 @@ struct statistics {
   }
   [[nodiscard]] constexpr double operator[](const char* name) const {
     const entry* e = find(name);
-    return e == nullptr ? 0 : e->maximum ? e->sum : e->count > 0 ? e->sum / e->count : 0;
-  }
-
- private:
-  constexpr void put(const char* name, double sum, double count, bool maximum) {
-    for (int i = 0; i < size; ++i) {
-      entry& e = entries[i];
-      if (!same_name(e.name, name)) continue;
-      if (maximum) {
-        e.sum = sum > e.sum ? sum : e.sum;
-      } else {
-        e.sum += sum;
-        e.count += count;
-      }
-      return;
-    }
-    if (size < capacity) entries[size++] = {name, sum, count, maximum};
+    if (e == nullptr) return 0;
+    if (e->kind != statistic_kind::mean) return e->sum;
+    return e->count > 0 ? e->sum / e->count : 0;
   }
 };
 

@@ -8,6 +8,7 @@
 
 namespace rlhf::inline v1 {
 
+/// What an estimate of advantages reads.
 template <class T = float, class Space = host_space>
 struct advantage_inputs {
   view<const T, 1, Space> reward{};     ///< [tokens]
@@ -16,6 +17,7 @@ struct advantage_inputs {
   view<const T, 1, Space> bootstrap{};  ///< [sequences] value after the last step of a sequence that was cut short
 };
 
+/// What it writes; an absent view is skipped.
 template <class T = float, class Space = host_space>
 struct advantage_outputs {
   view<T, 1, Space> advantage{};  ///< [tokens]; may be the memory of reward or value
@@ -131,7 +133,8 @@ struct mark_numbers {
 
 /// An estimator that scans each sequence from its end: gae, discounted_return.
 ///
-/// Shapes [layout.tokens], bootstrap [sequences]. Masked slots give exactly 0 in both outputs.
+/// Shapes [layout.tokens], bootstrap [sequences]. Masked slots give exactly 0 in both outputs. Empty sequences are passed
+/// over. Constants of the loss: no gradient flows through them.
 /// Errors: null, shape, argument. Cost: one pass; on lanes the recurrence costs log2(lanes) steps a packet.
 template <class Estimator>
 struct advantage_estimate {
@@ -164,6 +167,7 @@ struct advantage_estimate {
 template <class E>
 advantage_estimate(E) -> advantage_estimate<E>;
 
+/// What is whitened, over which elements, and by whose moments.
 template <class T = float, class Space = host_space>
 struct whiten_inputs {
   view<const T, 1, Space> x{};
@@ -187,6 +191,7 @@ struct whitening {
     if (!out && n > 0) return remark::null(name, "out");
     if (in.mask && in.mask.extent != n) return remark::shape(name, "mask", in.mask.extent, n);
     if (out.extent != n) return remark::shape(name, "out", out.extent, n);
+    if (auto s = how.check(); !s) return s;
     auto cell = be.template scratch<moments>(1);
     if (!cell.data()) return remark::memory(name);
     const moments* found = in.found;
@@ -203,13 +208,14 @@ struct whitening {
   }
 };
 
+/// Rewards of responses, and which of them belong together.
 template <class T = float, class Space = host_space>
 struct group_inputs {
   grouping<Space> groups{};
   view<const T, 1, Space> reward{};  ///< [responses]; NaN: no reward
 };
 
-/// Advantages of responses within their groups. Shapes: reward and out [responses].
+/// Advantages of responses within their groups. Shapes: reward and out [responses]. A group without a reward gives 0.
 /// Errors: null, shape, argument, memory. Cost: one thread a group.
 template <class Estimator = group_advantage>
 struct grouped {
@@ -223,7 +229,7 @@ struct grouped {
     const std::int64_t n = in.reward.extent;
     if (!in.reward && n > 0) return remark::null(name, "reward");
     if (!out && n > 0) return remark::null(name, "out");
-    if (in.groups.groups.tokens != n) return remark::shape(name, "groups", in.groups.groups.tokens, n);
+    if (auto s = check(in.groups, n, name); !s) return s;
     if (out.extent != n) return remark::shape(name, "out", out.extent, n);
     if (auto s = estimator.check(); !s) return s;
     auto cell = be.template scratch<moments>(1);

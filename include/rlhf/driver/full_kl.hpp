@@ -5,11 +5,13 @@
 
 namespace rlhf::inline v1 {
 
+/// Which of the two weighs the terms.
 enum class kl_direction {
   reverse,  ///< KL(pi || pi_ref) = sum p (log p - log q)
   forward   ///< KL(pi_ref || pi) = sum q (log q - log p)
 };
 
+/// Two matrices of logits, row against row. Columns beyond the vocabulary are never read.
 template <class L = float, class Space = host_space>
 struct full_kl_inputs {
   view<const L, 2, Space> logits{};      ///< of the policy: differentiable
@@ -20,6 +22,7 @@ struct full_kl_inputs {
   kl_direction direction = kl_direction::reverse;
 };
 
+/// What full_kl writes, and the gradient that flows back; absent views are skipped.
 template <class L = float, class T = compute_t<L>, class Space = host_space>
 struct full_kl_outputs {
   view<T, 1, Space> kl{};               ///< [rows], nats

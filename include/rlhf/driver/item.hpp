@@ -158,8 +158,8 @@ struct item_kernel {
 template <class Kernel, template <class> class Item, class Objective, class Term>
 void report(const totals_of<Kernel>& found, statistics& out) {
   const double count = found.sum[1];
-  out.add("items", count, 1);
-  out.add("nonfinite", found.sum[2], 1);
+  out.add_total("items", count);
+  out.add_total("nonfinite", found.sum[2]);
   const auto put = [&](const char* name, double sum) {
     if (sum == sum) out.add(name, sum, count);  // the field behind it was given
   };
@@ -235,7 +235,7 @@ template <template <class> class Item, class T, class Space, class Objective, cl
   if (auto s = sized(c.mask, "mask", false); !s) return s;
   if (auto s = sized(c.keep, "keep", false); !s) return s;
   if (auto s = sized(c.importance, "weight", false); !s) return s;
-  if (auto s = sized(c.per_item, "per_item", false); !s) return s;
+  if (auto s = sized(c.per_item, Item<double>::loss_name, false); !s) return s;
   if (c.loss && c.loss.extent != 1) return remark::shape(c.function, "loss", c.loss.extent, 1);
   for (int k = 0; k < Item<double>::variables; ++k)
     if (auto s = sized(c.gradient[k], Item<double>::gradient_names[k], false); !s) return s;

@@ -19,6 +19,7 @@ struct logits_inputs {
   std::int64_t ignore_index = -100;  ///< rows with this target give 0 everywhere and are not counted
 };
 
+/// What token_logp writes; what is absent is not computed.
 template <class T = float, class Space = host_space>
 struct logp_outputs {
   view<T, 1, Space> logp{};        ///< log-probability of the target, nats

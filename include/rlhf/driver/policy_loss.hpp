@@ -22,6 +22,7 @@ struct token_inputs {
   grouping<Space> groups{};           ///< prompts, for prompt_mean
 };
 
+/// What policy_loss writes; an absent view is skipped.
 template <class T = float, class Space = host_space>
 struct token_outputs {
   view<T, 1, Space> loss{};          ///< one element

@@ -22,6 +22,7 @@ struct pair_inputs {
   mask_view<Space> mask{};           ///< which pairs count
 };
 
+/// What preference_loss writes; an absent view is skipped. The gradients are [pairs], or per token with token_pair_inputs.
 template <class T = float, class Space = host_space>
 struct pair_outputs {
   view<T, 1, Space> loss{};  ///< one element
@@ -43,6 +44,7 @@ struct response_tokens {
   mask_view<Space> mask{};
 };
 
+/// Pairs whose responses are given as tokens; the rest is per pair, as in pair_inputs.
 template <class T = float, class Space = host_space>
 struct token_pair_inputs {
   response_tokens<T, Space> chosen{};
@@ -59,6 +61,7 @@ enum class nll_reduction {
   token_mean,    ///< over all chosen tokens of the batch (TRL)
   sequence_mean  ///< mean over pairs of the mean over tokens (OpenRLHF)
 };
+/// The term itself: weight times the negative log-likelihood of the chosen responses, nats per token.
 struct chosen_nll {
   double weight = 0;  ///< 0: no term
   nll_reduction reduction = nll_reduction::token_mean;

@@ -38,9 +38,9 @@ struct preference_loss {
     using scalar = compute_t<T>;
     constexpr const char* name = "preference_loss";
     const std::int64_t pairs = in.chosen.sequences.sequences;
-    if (auto s = check_side(in.chosen, "chosen.logp", "chosen.ref_logp", "chosen.mask", out.grad_chosen, "grad_chosen"); !s)
+    if (auto s = check_side(in.chosen, "chosen.sequences", "chosen.sequences.offsets", "chosen.logp", "chosen.ref_logp", "chosen.mask", out.grad_chosen, "grad_chosen"); !s)
       return s;
-    if (auto s = check_side(in.rejected, "rejected.logp", "rejected.ref_logp", "rejected.mask", out.grad_rejected,
+    if (auto s = check_side(in.rejected, "rejected.sequences", "rejected.sequences.offsets", "rejected.logp", "rejected.ref_logp", "rejected.mask", out.grad_rejected,
                             "grad_rejected");
         !s)
       return s;
@@ -115,11 +115,11 @@ struct preference_loss {
 
  private:
   template <class T, class Space>
-  [[nodiscard]] static status check_side(const response_tokens<T, Space>& side, const char* logp, const char* ref,
+  [[nodiscard]] static status check_side(const response_tokens<T, Space>& side, const char* sequences, const char* offsets, const char* logp, const char* ref,
                                          const char* mask, const view<T, 1, Space>& gradient, const char* grad) {
     constexpr const char* name = "preference_loss";
     if constexpr (std::same_as<Space, host_space>)
-      if (auto s = rlhf::check(side.sequences, name); !s) return s;
+      if (auto s = rlhf::check(side.sequences, name, sequences, offsets); !s) return s;
     const std::int64_t n = side.sequences.tokens;
     if (!side.logp && n > 0) return remark::null(name, logp);
     if (side.logp.extent != n) return remark::shape(name, logp, side.logp.extent, n);
@@ -176,7 +176,9 @@ struct preference_loss {
     call.gradient[1] = out.grad_rejected;
     call.stats = out.stats;
     if (auto s = item_detail::check(call); !s) return s;
-    if (nll.weight != 0 && pairs > 0 && !in.chosen_length) return remark::null(name, "chosen_length");
+    const bool with_nll = nll.weight != 0 || out.nll;
+    if (with_nll && pairs > 0 && !in.chosen_length) return remark::null(name, "chosen_length");
+    if (out.nll && out.nll.extent != 1) return remark::shape(name, "nll", out.nll.extent, 1);
     if (out.reward_chosen && out.reward_chosen.extent != pairs)
       return remark::shape(name, "reward_chosen", out.reward_chosen.extent, pairs);
     if (out.reward_rejected && out.reward_rejected.extent != pairs)
@@ -191,12 +193,12 @@ struct preference_loss {
       if (auto s = be.map(pairs, implicit_rewards<T, Space>{call.streams, call.observe, in.mask, out.reward_chosen, out.reward_rejected}, nullptr);
           !s)
         return s;
-    if (nll.weight != 0) {
+    if (with_nll) {
       auto found = be.template scratch<totals<4>>(1);
       if (!found.data()) return remark::memory(name);
       if (auto s = be.map(pairs, nll_sums<T, Space>{plain, in.chosen_length, in.mask}, found.data()); !s) return s;
       if (auto s = be.once(write_nll<T>{nll, found.data(), out.loss.data, out.nll.data}); !s) return s;
-      if (nll_gradient)
+      if (nll_gradient && nll.weight != 0)
         if (auto s = be.map(pairs, add_nll<T, Space>{nll, found.data(), in.chosen_length, in.mask, nll_gradient}, nullptr);
             !s)
           return s;

@@ -16,6 +16,7 @@ struct score_inputs {
   mask_view<Space> mask{};
 };
 
+/// What reward_loss writes; an absent view is skipped.
 template <class T = float, class Space = host_space>
 struct score_outputs {
   view<T, 1, Space> loss{};  ///< one element
@@ -25,7 +26,8 @@ struct score_outputs {
   statistics* stats = nullptr;
 };
 
-/// A score objective and how the pairs add up. Shapes [pairs]; masked pairs give exactly 0.
+/// A score objective and how the pairs add up: \f$ L = \sum_p W\,w_p\,o(p) \f$, gradient in both scores. Shapes [pairs];
+/// masked pairs give exactly 0.
 /// Empty: loss 0, `errc::empty_mask`. Errors: null, shape, argument, memory. Cost: one pass.
 template <class Objective, class Aggregate = batch_mean>
 struct reward_loss {

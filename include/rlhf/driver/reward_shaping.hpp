@@ -6,6 +6,7 @@
 
 namespace rlhf::inline v1 {
 
+/// What a shaping rule reads: constants of the loss. `old_logp` and `ref_logp` are required.
 template <class T = float, class Space = host_space>
 struct shaping_inputs {
   view<const T, 1, Space> old_logp{};  ///< [tokens] of the policy that sampled the responses
@@ -16,6 +17,7 @@ struct shaping_inputs {
   view<const std::int32_t, 1, Space> segment{};  ///< [tokens] segment numbers for rto_mode::semi
 };
 
+/// What it writes; an absent view is skipped.
 template <class T = float, class Space = host_space>
 struct shaping_outputs {
   view<T, 1, Space> reward{};   ///< [tokens]
@@ -58,9 +60,10 @@ struct kl_rewards {
     t.ref_logp = load<V>(in.ref_logp, i);
     const V kl = select(valid, how.estimator(t), zero);
     store(out.kl, i, kl);
-    store(out.reward, i, kl * V(number_traits<V>::constant(-how.coefficient)));
+    store(out.reward, i, zero - kl * V(number_traits<V>::constant(how.coefficient)));
   }
   RLHF_HD void finish(std::int64_t s, const totals<0>&) const {
+    if (out.dpo_sum) out.dpo_sum[s] = T(0);  // this rule pays none
     if (!in.score || !out.reward) return;
     const std::int64_t slot = score_slot(sequences[s], in.mask, how.placement);
     if (slot >= 0)
@@ -148,7 +151,8 @@ template <class T, class Space>
 /// Token rewards of a shaping rule: kl_in_reward or rto_reward.
 ///
 /// Shapes [layout.tokens], score and dpo_sum [sequences]. Masked slots are 0 (but for a score that is placed there).
-/// No gradient flows through rewards. Errors: null, shape, argument. Cost: one pass.
+/// No gradient flows through rewards. Empty: a response without tokens drops its score. Errors: null, shape, argument.
+/// Cost: one pass, then a search of each response's last token from its end.
 template <class Rule>
 struct reward_shaping {
   Rule rule{};

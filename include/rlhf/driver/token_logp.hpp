@@ -46,8 +46,8 @@ status token_logp(B& be, logits_inputs<L, Space, Index> in, const logp_outputs<T
   if (out.stats != nullptr || B::synchronous) {
     const totals<4> found = be.read(cell.data());
     if (out.stats != nullptr) {
-      out.stats->add("rows", found.sum[0], 1);
-      out.stats->add("nonfinite", found.sum[1], 1);
+      out.stats->add_total("rows", found.sum[0]);
+      out.stats->add_total("nonfinite", found.sum[1]);
       if (entropy) out.stats->add("entropy", found.sum[3], found.sum[0]);
     }
     if (found.sum[2] > 0)

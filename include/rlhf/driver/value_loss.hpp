@@ -6,6 +6,7 @@
 
 namespace rlhf::inline v1 {
 
+/// Predictions of a critic and what they should have been.
 template <class T = float, class Space = host_space>
 struct value_inputs {
   view<const T, 1, Space> value{};      ///< [tokens] predictions: differentiable
@@ -15,6 +16,7 @@ struct value_inputs {
   grouping<Space> groups{};
 };
 
+/// What value_loss writes; an absent view is skipped.
 template <class T = float, class Space = host_space>
 struct value_outputs {
   view<T, 1, Space> loss{};  ///< one element
@@ -40,7 +42,8 @@ struct residuals {
 
 }  // namespace value_detail
 
-/// A value objective and how the tokens add up. Shapes [layout.tokens]; masked slots give exactly 0.
+/// A value objective and how the tokens add up: \f$ L = \sum_{it} W_{it}\,o(t) \f$, gradient in the values. Shapes
+/// [layout.tokens]; masked slots give exactly 0.
 /// Empty: loss 0, `errc::empty_mask`. Errors: null, shape, argument, memory. Cost: as policy_loss; statistics add five
 /// passes, because explained variance takes two for each of its variances.
 template <class Objective = clipped_value, class Aggregate = token_mean>

@@ -17,6 +17,21 @@ struct grouping {
   [[nodiscard]] RLHF_HD constexpr std::int64_t operator[](std::int64_t i) const { return order != nullptr ? order[i] : i; }
 };
 
+/// Can the groups be walked, and do they hold `members` members?
+[[nodiscard]] constexpr status check(const grouping<>& groups, std::int64_t members, const char* function) {
+  if (auto s = check(groups.groups, function, "groups", "groups.offsets"); !s) return s;
+  if (groups.groups.tokens != members) return remark::shape(function, "groups", groups.groups.tokens, members);
+  for (std::int64_t i = 0; i < members; ++i)
+    if (groups[i] < 0 || groups[i] >= members)
+      return {errc::index, function, "groups.order", "has the element", static_cast<double>(groups[i]), 0,
+              "an index into the members of the groups"};
+  return {};
+}
+[[nodiscard]] constexpr status check(const grouping<cuda_space>& groups, std::int64_t members, const char* function) {
+  if (groups.groups.tokens != members) return remark::shape(function, "groups", groups.groups.tokens, members);
+  return {};
+}
+
 namespace weights_detail {
 
 /// 1 for every valid element.
@@ -139,6 +154,7 @@ class token_weights {
     if (each_.data() == nullptr || per_sequence_.data() == nullptr || cell_.data() == nullptr ||
         tokens_.data() == nullptr || found_.data() == nullptr)
       return remark::memory(function);
+    if (auto s = check_of(aggregate); !s) return s;
     aggregation_counts counts;
     counts.tokens = static_cast<double>(sequences.tokens);
     counts.sequences = static_cast<double>(sequences.sequences);
@@ -160,8 +176,7 @@ class token_weights {
       if (auto s = be.segment_reduce(sequences, count_valid<T, space>{mask, counted}); !s) return s;
       if (auto s = be.map(sequences.sequences, count_sequences{counted}, found_.data()); !s) return s;
       if constexpr (requires { Aggregate::grouped; }) {
-        if (groups.groups.tokens != sequences.sequences)
-          return remark::shape(function, "groups", groups.groups.tokens, sequences.sequences);
+        if (auto s = check(groups, sequences.sequences, function); !s) return s;
         group_tokens = weights + sequences.sequences;
         if (auto s = be.segment_reduce(groups.groups, count_groups<space>{groups, counted, group_tokens}); !s) return s;
       }

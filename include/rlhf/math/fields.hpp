@@ -32,6 +32,7 @@ struct token {
   static constexpr int partials = 1;  // the entropy is seeded too where a formula says `partials = 2`
   static constexpr const char* variable_names[] = {"logp", "entropy"};
   static constexpr const char* gradient_names[] = {"grad_logp", "grad_entropy"};
+  static constexpr const char* loss_name = "per_token";
   static constexpr const char* constant_names[] = {"old_logp", "ref_logp", "rollout_logp", "advantage",
                                                    "sequence_log_ratio"};
 
@@ -76,6 +77,7 @@ struct pair {
   static constexpr int partials = 2;
   static constexpr const char* variable_names[] = {"chosen", "rejected"};
   static constexpr const char* gradient_names[] = {"grad_chosen", "grad_rejected"};
+  static constexpr const char* loss_name = "per_pair";
   static constexpr const char* constant_names[] = {"ref_chosen",      "ref_rejected",  "chosen_length", "rejected_length",
                                                    "chosen_reward", "rejected_reward", "margin"};
 
@@ -106,6 +108,7 @@ struct score_pair {
   static constexpr int partials = 2;
   static constexpr const char* variable_names[] = {"chosen", "rejected"};
   static constexpr const char* gradient_names[] = {"grad_chosen", "grad_rejected"};
+  static constexpr const char* loss_name = "per_pair";
   static constexpr const char* constant_names[] = {"margin", "probability"};
 
   template <class F>
@@ -129,6 +132,7 @@ struct value_item {
   static constexpr int partials = 1;
   static constexpr const char* variable_names[] = {"value"};
   static constexpr const char* gradient_names[] = {"grad_value"};
+  static constexpr const char* loss_name = "per_token";
   static constexpr const char* constant_names[] = {"old_value", "returns"};
 
   template <class F>

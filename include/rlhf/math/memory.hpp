@@ -29,10 +29,16 @@ struct memory_traits<T> {
   static RLHF_HD RLHF_INLINE bool load_mask(const std::uint8_t* p) { return *p != 0; }
 };
 
+/// Where element i is; lanes walk views of unit stride only, and need not multiply.
+template <class V, class S, class Space>
+[[nodiscard]] RLHF_HD RLHF_INLINE S* element(const view<S, 1, Space>& v, std::int64_t i) {
+  return memory_traits<V>::lanes > 1 ? v.data + i : v.data + i * v.stride;
+}
+
 /// Elements i, i + 1, ... of `v` as a number; a lane type needs unit stride.
 template <class V, class S, class Space>
 [[nodiscard]] RLHF_HD RLHF_INLINE V load(const view<S, 1, Space>& v, std::int64_t i) {
-  return memory_traits<V>::load(v.data + i * v.stride);
+  return memory_traits<V>::load(element<V>(v, i));
 }
 
 /// The same, and `fallback` where the view is absent.
@@ -44,13 +50,13 @@ template <class V, class S, class Space>
 /// Which of the elements i, i + 1, ... are in; all of them where there is no mask.
 template <class V, class Space>
 [[nodiscard]] RLHF_HD RLHF_INLINE mask_t<V> load_mask(const view<const std::uint8_t, 1, Space>& v, std::int64_t i) {
-  return v.data != nullptr ? memory_traits<V>::load_mask(v.data + i * v.stride) : mask_t<V>(true);
+  return v.data != nullptr ? memory_traits<V>::load_mask(element<V>(v, i)) : mask_t<V>(true);
 }
 
 /// Writes elements i, i + 1, ...; an absent view takes nothing.
 template <class V, class S, class Space>
 RLHF_HD RLHF_INLINE void store(const view<S, 1, Space>& v, std::int64_t i, const V& x) {
-  if (v.data != nullptr) memory_traits<V>::store(v.data + i * v.stride, x);
+  if (v.data != nullptr) memory_traits<V>::store(element<V>(v, i), x);
 }
 
 /// Can a lane type walk this view? (An absent view is no obstacle.)

@@ -7,6 +7,7 @@
 
 #include <concepts>
 
+#include "rlhf/core/status.hpp"
 #include "rlhf/core/config.hpp"
 
 namespace rlhf::inline v1 {
@@ -30,6 +31,10 @@ struct token_mean {
   double tokens = 0;
   double scale = 1;
   static constexpr bool uniform = true;
+  [[nodiscard]] constexpr status check() const {
+    if (!(tokens >= 0)) return remark::argument("token_mean", "tokens", tokens, "0 (count them) or more");
+    return {};
+  }
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
     return aggregate_detail::over(scale, tokens > 0 ? tokens : counts.tokens);
   }
@@ -55,6 +60,11 @@ struct fixed_length {
   required length;
   double sequences = 0;
   static constexpr bool uniform = true;
+  [[nodiscard]] constexpr status check() const {
+    if (!(length > 0)) return remark::argument("fixed_length", "length", length, "more than 0");
+    if (!(sequences >= 0)) return remark::argument("fixed_length", "sequences", sequences, "0 (count them) or more");
+    return {};
+  }
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
     return aggregate_detail::over(1, length * (sequences > 0 ? sequences : counts.sequences));
   }
@@ -65,6 +75,10 @@ struct fixed_length {
 struct row_mean {
   double sequences = 0;
   static constexpr bool uniform = false;
+  [[nodiscard]] constexpr status check() const {
+    if (!(sequences >= 0)) return remark::argument("row_mean", "sequences", sequences, "0 (count them) or more");
+    return {};
+  }
   [[nodiscard]] RLHF_HD constexpr double weight(double n, double, const aggregation_counts& counts) const {
     return aggregate_detail::over(1, n * (sequences > 0 ? sequences : counts.sequences));
   }
@@ -76,6 +90,10 @@ struct sequence_mean_token_mean {
   double sequences = 0;
   double scale = 1;
   static constexpr bool uniform = false;
+  [[nodiscard]] constexpr status check() const {
+    if (!(sequences >= 0)) return remark::argument("sequence_mean_token_mean", "sequences", sequences, "0 (count them) or more");
+    return {};
+  }
   [[nodiscard]] RLHF_HD constexpr double weight(double n, double, const aggregation_counts& counts) const {
     return aggregate_detail::over(scale, n * (sequences > 0 ? sequences : counts.nonempty));
   }
@@ -88,6 +106,11 @@ struct sequence_mean_token_sum {
   double scale = 1;
   double divisor = 1;
   static constexpr bool uniform = false;
+  [[nodiscard]] constexpr status check() const {
+    if (!(sequences >= 0)) return remark::argument("sequence_mean_token_sum", "sequences", sequences, "0 (count them) or more");
+    if (!(divisor > 0)) return remark::argument("sequence_mean_token_sum", "divisor", divisor, "more than 0");
+    return {};
+  }
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
     return aggregate_detail::over(scale, divisor * (sequences > 0 ? sequences : counts.nonempty));
   }
@@ -99,6 +122,10 @@ struct prompt_mean {
   double groups = 0;
   static constexpr bool uniform = false;
   static constexpr bool grouped = true;
+  [[nodiscard]] constexpr status check() const {
+    if (!(groups >= 0)) return remark::argument("prompt_mean", "groups", groups, "0 (count them) or more");
+    return {};
+  }
   [[nodiscard]] RLHF_HD constexpr double weight(double, double group_tokens, const aggregation_counts& counts) const {
     return aggregate_detail::over(1, group_tokens * (groups > 0 ? groups : counts.groups));
   }
@@ -108,6 +135,10 @@ struct prompt_mean {
 struct length_weighted_mean {
   double sequences = 0;
   static constexpr bool uniform = true;
+  [[nodiscard]] constexpr status check() const {
+    if (!(sequences >= 0)) return remark::argument("length_weighted_mean", "sequences", sequences, "0 (count them) or more");
+    return {};
+  }
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
     return aggregate_detail::over(1, sequences > 0 ? sequences : counts.sequences);
   }
@@ -117,6 +148,10 @@ struct length_weighted_mean {
 struct batch_mean {
   double items = 0;
   static constexpr bool uniform = true;
+  [[nodiscard]] constexpr status check() const {
+    if (!(items >= 0)) return remark::argument("batch_mean", "items", items, "0 (count them) or more");
+    return {};
+  }
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
     return aggregate_detail::over(1, items > 0 ? items : counts.tokens);
   }

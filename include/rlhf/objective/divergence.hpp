@@ -6,7 +6,8 @@
 
 namespace rlhf::inline v1 {
 
-/// The score of a log-ratio a under the forward KL, \f$ -e^{-a} \f$.
+/// The score of a log-ratio a under the forward KL, \f$ -e^{-a} \f$, slope \f$ e^{-a} \f$; a float overflows below
+/// a = -88.
 struct forward_kl {
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const V& a) const {
@@ -14,7 +15,7 @@ struct forward_kl {
   }
 };
 
-/// Under the Jensen-Shannon divergence, \f$ \log\sigma(a) \f$.
+/// Under the Jensen-Shannon divergence, \f$ \log\sigma(a) \f$, slope \f$ \sigma(-a) \f$.
 struct jensen_shannon {
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const V& a) const {
@@ -22,7 +23,8 @@ struct jensen_shannon {
   }
 };
 
-/// Under an alpha divergence, \f$ e^{[(\alpha-1)a]_{\le 80}}/(\alpha-1) \f$; the reverse KL (a itself) for |alpha - 1| < 1e-6.
+/// Under an alpha divergence, \f$ e^{[(\alpha-1)a]_{\le 80}}/(\alpha-1) \f$; the reverse KL (a itself) for
+/// |alpha - 1| < 1e-6. Slope \f$ e^{(\alpha-1)a} \f$, 0 beyond the bound.
 struct alpha_divergence {
   double alpha = 0.5;
   double exponent_bound = 80;

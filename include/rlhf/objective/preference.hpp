@@ -1,7 +1,8 @@
 #pragma once
 // Direct preference objectives: the loss of a pair of responses from their log-ratios to the reference.
 //
-// a = log pi(chosen) - log ref(chosen), b the same of the rejected response, D = a - b, all sums over tokens, in nats.
+// a = log pi(chosen) - log ref(chosen), b the same of the rejected response, D = a - b, all sums over tokens, in nats. A loss
+// of D alone has the slopes dL/dD and -dL/dD in the log-probabilities of the two responses.
 
 #include "rlhf/core/status.hpp"
 #include "rlhf/math/fields.hpp"
@@ -11,7 +12,8 @@
 namespace rlhf::inline v1 {
 
 /// DPO: \f$ -\log\sigma(\beta D) \f$, with label smoothing e conservative DPO. log 2 at pi = ref.
-/// Range [0, inf), linear in -beta D for large negative margins; finite for every finite margin.
+/// Range [0, inf), linear in -beta D for large negative margins; finite for every finite margin. Slope
+/// \f$ \beta(e - \sigma(-\beta D)) \f$ in D.
 /// Source: Rafailov et al. 2023, arXiv 2305.18290, eq. 7; smoothing: Mitchell 2023. TRL from 0.29 ignores the smoothing
 /// for this type; here it is always honoured. Catalogue P-01, P-02.
 struct dpo_sigmoid {

@@ -150,6 +150,11 @@ struct orpo {
 struct slic_reference_free {
   double beta = 1;
   double nll_weight = 0.1;  ///< of -L_c, the sum, per pair
+  [[nodiscard]] constexpr status check() const {
+    if (!(beta > 0)) return remark::argument("slic_reference_free", "beta", beta, "more than 0");
+    if (!(nll_weight >= 0)) return remark::argument("slic_reference_free", "nll_weight", nll_weight, "0 or more");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {
     return relu(constant<V>(beta) - (p.chosen.logp - p.rejected.logp)) - p.chosen.logp * constant<V>(nll_weight);

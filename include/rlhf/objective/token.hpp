@@ -16,7 +16,7 @@ struct negative_log_likelihood {
   }
 };
 
-/// REINFORCE: \f$ -A_t \log\pi(y_t) \f$. Any advantage, any log-probability.
+/// REINFORCE: \f$ -A_t \log\pi(y_t) \f$, gradient -A. Any advantage, any log-probability.
 /// Source: Williams 1992; catalogue G-01.
 struct reinforce {
   static constexpr unsigned reads = field::advantage;
@@ -33,9 +33,9 @@ struct reinforce {
 /// `high` other than `low` is clip-higher (DAPO); `dual_clip` c bounds the loss by -c A where A < 0 (Ye et al. 2020,
 /// arXiv 1912.09729, eq. 5; c > 1); `ratio_bound` delta bounds the unclipped ratio above (INTELLECT-2, arXiv 2505.07291);
 /// `log_ratio_bound` clamps the log-ratio on both sides before exp (OpenRLHF, verl: 20). Each is off at infinity.
-/// Ties: a minimum's derivative is shared half and half, a clamp passes on its closed bounds; so at ratio 1 the slope is
-/// -A, and exactly on 1 + high it is -A too where the clamp ties. Overflow: the ratio is infinite from a log-ratio of 88
-/// (float), then the loss is +infinity where A < 0 and dual clip is off.
+/// Gradient: -A rho where no bound holds the token back, else 0. Ties: a minimum's derivative is shared half and half, a
+/// clamp passes on its closed bounds; so at ratio 1 it is -A, and exactly on 1 + high still -A rho. Overflow: the ratio is
+/// infinite from a log-ratio of 88 (float), then the loss is +infinity where A < 0 and dual clip is off.
 /// Statistics: `clip_fraction` counts a clipped term strictly larger than the unclipped one; `clip_fraction_low` and
 /// `_high` count the ratio strictly outside its bound with an advantage that pushes outwards (TRL's clip_ratio).
 /// Source: Schulman et al. 2017, arXiv 1707.06347, eq. 7; catalogue G-02 to G-05.
@@ -112,7 +112,7 @@ struct sequence_ratio {
 template <class Objective>
 sequence_ratio(Objective) -> sequence_ratio<Objective>;
 
-/// Minus the entropy times a coefficient: a term that keeps the policy from collapsing. Differentiable in the entropy.
+/// \f$ -c H_t \f$, H in nats: a term that keeps the policy from collapsing. Gradient: -c in the entropy, none in logp.
 /// Source: Williams and Peng 1991; catalogue G-30.
 struct entropy_bonus {
   double coefficient = 0.01;

@@ -18,7 +18,9 @@ enum class value_clip {
 /// `clip` infinite: plain squared error. `scale` is the factor in front (1/2 in TRL, verl, OpenRLHF; 1 in AReaL).
 /// `clip_fraction` counts a strictly larger clipped term with |V - V_old| > c, so that rounding of `old + (V - old)` is
 /// not counted.
-/// Source: Schulman et al. 2016 (baselines code); catalogue V-01, V-02.
+/// Gradient: 2 scale (V - G) where the clip does not hold the prediction or the unclipped term is the larger, else 0; at a
+/// tie of the two terms each gives half.
+/// Source: the PPO code of OpenAI's baselines (the clip is not in the paper); catalogue V-01, V-02.
 struct clipped_value {
   double clip = 0.2;
   double scale = 0.5;

@@ -60,6 +60,11 @@ struct masked_importance {
   double low = 0.2;
   double high = 0.2;
   static constexpr unsigned reads = field::old_logp | field::advantage;
+  [[nodiscard]] constexpr status check() const {
+    if (!(low >= 0 && low <= 1)) return remark::argument("masked_importance", "low", low, "0 <= low <= 1");
+    if (!(high >= 0)) return remark::argument("masked_importance", "high", high, "0 or more");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
     const value_t<V> r = exp(stop_gradient(t.logp) - t.old_logp), lo = constant<V>(1 - low), hi = constant<V>(1 + high);
@@ -123,6 +128,12 @@ struct dppo_total_variation {
   bool through_ratio = false;
   static constexpr unsigned reads = field::old_logp | field::advantage;
 
+  [[nodiscard]] constexpr status check() const {
+    if (!(low >= 0)) return remark::argument("dppo_total_variation", "low", low, "0 or more");
+    if (!(high >= 0)) return remark::argument("dppo_total_variation", "high", high, "0 or more");
+    if (!(ratio_bound > 0)) return remark::argument("dppo_total_variation", "ratio_bound", ratio_bound, "more than 0");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
     const V r = weighted_detail::ratio(t, log_ratio_bound);
@@ -156,6 +167,12 @@ struct dppo_binary_kl {
   double guard = 1e-8;  ///< added to both sides of the second ratio
   static constexpr unsigned reads = field::old_logp | field::advantage;
 
+  [[nodiscard]] constexpr status check() const {
+    if (!(low >= 0)) return remark::argument("dppo_binary_kl", "low", low, "0 or more");
+    if (!(high >= 0)) return remark::argument("dppo_binary_kl", "high", high, "0 or more");
+    if (!(ratio_bound > 0)) return remark::argument("dppo_binary_kl", "ratio_bound", ratio_bound, "more than 0");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
     const value_t<V> r = stop_gradient(weighted_detail::ratio(t, log_ratio_bound));
@@ -186,6 +203,11 @@ struct importance_with_pull {
   double bound = 0.1;
   double pull = 1e-3;
   static constexpr unsigned reads = field::old_logp | field::advantage;
+  [[nodiscard]] constexpr status check() const {
+    if (!(bound >= 0)) return remark::argument("importance_with_pull", "bound", bound, "0 or more");
+    if (!(pull >= 0)) return remark::argument("importance_with_pull", "pull", pull, "0 or more");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
     const value_t<V> moved = abs(exp(stop_gradient(t.logp)) - exp(t.old_logp)), limit = constant<V>(bound);
@@ -203,6 +225,11 @@ struct gspo_token {
   double log_ratio_bound = 10;
   static constexpr unsigned reads = field::old_logp | field::advantage | field::sequence_log_ratio;
 
+  [[nodiscard]] constexpr status check() const {
+    if (!(low >= 0 && low <= 1)) return remark::argument("gspo_token", "low", low, "0 <= low <= 1");
+    if (!(high >= 0)) return remark::argument("gspo_token", "high", high, "0 or more");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
     const V s = ratio(t);
@@ -232,6 +259,11 @@ struct decoupled_ppo {
   double cap = infinity;
   static constexpr unsigned reads = field::old_logp | field::rollout_logp | field::advantage;
 
+  [[nodiscard]] constexpr status check() const {
+    if (!(low >= 0 && low <= 1)) return remark::argument("decoupled_ppo", "low", low, "0 <= low <= 1");
+    if (!(high >= 0)) return remark::argument("decoupled_ppo", "high", high, "0 or more");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
     const V r = exp(t.logp - t.old_logp);

@@ -32,7 +32,7 @@ struct ignore_progress {
   void operator()(const progress&) const {}
 };
 
-/// Minibatches of a fixed number of items: `f(rows, last_of_epoch)` for each, in shuffled order.
+/// Minibatches of a fixed number of items (the last of an epoch may be smaller): `f(rows)` for each, in shuffled order.
 template <class F>
 void for_each_minibatch(std::int64_t items, const loop_options& options, F&& f) {
   if (items == 0) return;

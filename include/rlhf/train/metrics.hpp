@@ -32,10 +32,7 @@ constexpr void add_renamed(const statistics& from, const metric_name (&names)[N]
     statistics::entry e = from.entries[i];
     for (const metric_name& name : names)
       if (same_name(e.name, name.ours)) e.name = name.known;
-    if (e.maximum)
-      to.add_maximum(e.name, e.sum);
-    else
-      to.add(e.name, e.sum, e.count);
+    to.add(e);
   }
 }
 

@@ -12,6 +12,13 @@ struct lane_mask {
   typename packet::mask v[static_cast<unsigned>(K)];
 
   lane_mask() = default;
+  // Copied register by register: GCC would copy the array in pieces, through memory, and stall on reading it back.
+  RLHF_INLINE lane_mask(const lane_mask& other) { *this = other; }
+  RLHF_INLINE lane_mask& operator=(const lane_mask& other) {
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k) v[k] = other.v[k];
+    return *this;
+  }
   RLHF_INLINE explicit lane_mask(bool everywhere) {
 #pragma GCC unroll 8
     for (int k = 0; k < K; ++k) v[k] = packet::all_bits(everywhere ? -1 : 0);
@@ -48,6 +55,12 @@ struct lane {
   typename packet::type v[static_cast<unsigned>(K)];
 
   lane() = default;
+  RLHF_INLINE lane(const lane& other) { *this = other; }
+  RLHF_INLINE lane& operator=(const lane& other) {
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k) v[k] = other.v[k];
+    return *this;
+  }
   /// x in every element.
   RLHF_INLINE explicit lane(T x) {
 #pragma GCC unroll 8

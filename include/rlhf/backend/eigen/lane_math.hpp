@@ -48,6 +48,7 @@ struct functions {
   using P = packet<T, Isa>;
   using V = typename P::type;
   using M = typename P::mask;
+  using W = typename P::words;
   using c = constants<T>;
   static constexpr T infinity = std::numeric_limits<T>::infinity();
 
@@ -57,6 +58,11 @@ struct functions {
 #pragma GCC unroll 16
     for (std::size_t k = 2; k <= N; ++k) sum = sum * x + Factor * coefficient[N - k];
     return sum;
+  }
+
+  /// A number in every word. Bits of numbers are added as unsigned words: those of NaN may wrap.
+  static RLHF_INLINE W word(typename P::bits x, int shift = 0) {
+    return W{} + (static_cast<std::make_unsigned_t<typename P::bits>>(x) << shift);
   }
 
   /// x = n log(2) + r with |r| <= log(2) / 2; `shifted` holds the integer n in its low bits.
@@ -82,8 +88,7 @@ struct functions {
   /// 2^(n + Bias - bias), where that is a normal number.
   template <int Bias>
   static RLHF_INLINE V power(V shifted) {
-    return reinterpret_cast<V>((reinterpret_cast<M>(shifted) << c::mantissa) +
-                               (static_cast<typename P::bits>(Bias) << c::mantissa));
+    return reinterpret_cast<V>((reinterpret_cast<W>(shifted) << c::mantissa) + word(Bias, c::mantissa));
   }
 #if defined(__AVX512F__)
   static RLHF_INLINE V scale(V x, V n) {
@@ -133,11 +138,10 @@ struct functions {
     M k;
   };
   static RLHF_INLINE parts split(V u) {
-    const M bits = reinterpret_cast<M>(u);
-    const M k = (bits - c::sqrt_half) >> c::mantissa;
-    const M scale = k << c::mantissa;
-    const M one = P::all_bits(static_cast<typename P::bits>(c::bias) << c::mantissa);
-    return {reinterpret_cast<V>(bits - scale) - T(1), reinterpret_cast<V>(one - scale), k};
+    const W bits = reinterpret_cast<W>(u);
+    const M k = reinterpret_cast<M>(bits - word(c::sqrt_half)) >> c::mantissa;
+    const W scale = reinterpret_cast<W>(k) << c::mantissa;
+    return {reinterpret_cast<V>(bits - scale) - T(1), reinterpret_cast<V>(word(c::bias, c::mantissa) - scale), k};
   }
   /// log(1 + f) + k log(2): with s = f / (2 + f), log(1 + f) = f - f^2/2 + s (f^2/2 + 2 s^2 (1/3 + s^2/5 + ...)).
   static RLHF_INLINE V log_of_parts(V f, M exponent) {

@@ -93,7 +93,7 @@ struct narrow {
       const auto both = [&]<int... j>(std::integer_sequence<int, j...>) {
         return __builtin_shufflevector(reinterpret_cast<halves>(x), reinterpret_cast<halves>(y), (2 * j + 1)...);
       }(std::make_integer_sequence<int, 32>{});
-      std::memcpy(p, &both, sizeof both);
+      std::memcpy(static_cast<void*>(p), &both, sizeof both);
       return;
     }
 #endif
@@ -133,6 +133,17 @@ struct stored<float, Isa, bfloat16> {
   }
   static RLHF_INLINE void store(bfloat16* p, typename P::type x) { narrow<Isa>::store_high(&p->bits, rounded(x)); }
   static RLHF_INLINE void store(bfloat16* p, typename P::type x, typename P::type y) {
+#if defined(__AVX512BF16__)
+    // The instruction takes subnormals for zero: those go the long way.
+    if constexpr (P::bytes == 64) {
+      constexpr int subnormal = 0x20;
+      if (__builtin_expect((_mm512_fpclass_ps_mask(x, subnormal) | _mm512_fpclass_ps_mask(y, subnormal)) == 0, 1)) {
+        const __m512bh both = _mm512_cvtne2ps_pbh(y, x);
+        std::memcpy(static_cast<void*>(p), &both, sizeof both);
+        return;
+      }
+    }
+#endif
     narrow<Isa>::store_high(&p->bits, rounded(x), rounded(y));
   }
 

@@ -2,7 +2,6 @@
 // A row walked on lanes: the team of the Eigen backend.
 
 #include <cstdint>
-#include <cstring>
 #include <type_traits>
 
 #include "rlhf/backend/eigen/lane_math.hpp"
@@ -41,8 +40,9 @@ class lane_team {
       if (n >= wide::size) {
         State<wide> all;
         for (; n - j >= wide::size; j += wide::size) all.add(own.template operator()<wide>(j));
-        some = register_of<State<narrow>>(all, 0);
-        for (int k = 1; k < wide_registers; ++k) some.merge(register_of<State<narrow>>(all, k));
+        const State<wide> done = all;  // what is indexed lives in memory; the state of the loop must not
+        some = register_of<State<narrow>>(done, 0);
+        for (int k = 1; k < wide_registers; ++k) some.merge(register_of<State<narrow>>(done, k));
       }
       for (; n - j >= narrow::size; j += narrow::size) some.add(own.template operator()<narrow>(j));
       for (int half = narrow::size / 2; half > 0; half /= 2) some.merge(upper<State<narrow>>(some, half));
@@ -55,39 +55,38 @@ class lane_team {
  private:
   // A state is a struct of numbers and nothing else, so it is an array of them.
   template <class Number, class S>
-  struct members {
-    static_assert(std::is_trivially_copyable_v<S> && sizeof(S) % sizeof(Number) == 0,
-                  "rlhf: the State of a reduction is a trivially copyable struct whose members are all of its number type");
-    static constexpr unsigned count = sizeof(S) / sizeof(Number);
-    Number number[count];
-    RLHF_INLINE explicit members(const S& s) { std::memcpy(number, &s, sizeof s); }
-    [[nodiscard]] RLHF_INLINE S state() const {
-      S s;
-      std::memcpy(&s, number, sizeof s);
-      return s;
-    }
-  };
+  [[nodiscard]] static RLHF_INLINE Number* members(S& s) {
+    return reinterpret_cast<Number*>(&s);
+  }
+  template <class Number, class S>
+  [[nodiscard]] static RLHF_INLINE const Number* members(const S& s) {
+    return reinterpret_cast<const Number*>(&s);
+  }
+  template <class Number, class S>
+  static constexpr int count = [] {
+    static_assert(std::is_standard_layout_v<S> && sizeof(S) % sizeof(Number) == 0,
+                  "rlhf: the State of a reduction is a plain struct whose members are all of its number type");
+    return static_cast<int>(sizeof(S) / sizeof(Number));
+  }();
   template <class To, class From>
   [[nodiscard]] static RLHF_INLINE To register_of(const From& from, int k) {
-    const members<wide, From> source(from);
-    members<narrow, To> out{To{}};
-    for (unsigned m = 0; m < source.count; ++m) out.number[m].v[0] = source.number[m].v[k];
-    return out.state();
+    To to;
+    for (int m = 0; m < count<wide, From>; ++m) members<narrow>(to)[m].v[0] = members<wide>(from)[m].v[k];
+    return to;
   }
   /// Lanes [half, 2 half) moved down to [0, half).
   template <class S>
   [[nodiscard]] static RLHF_INLINE S upper(const S& from, int half) {
-    members<narrow, S> out(from);
-    for (auto& x : out.number)
-      for (int j = 0; j < half; ++j) x.v[0][j] = x.v[0][j + half];
-    return out.state();
+    S to = from;
+    for (int m = 0; m < count<narrow, S>; ++m)
+      for (int j = 0; j < half; ++j) members<narrow>(to)[m].v[0][j] = members<narrow>(from)[m].v[0][j + half];
+    return to;
   }
   template <class To, class From>
   [[nodiscard]] static RLHF_INLINE To first_of(const From& from) {
-    const members<narrow, From> source(from);
-    members<T, To> out{To{}};
-    for (unsigned m = 0; m < source.count; ++m) out.number[m] = source.number[m].v[0][0];
-    return out.state();
+    To to;
+    for (int m = 0; m < count<narrow, From>; ++m) members<T>(to)[m] = members<narrow>(from)[m].v[0][0];
+    return to;
   }
 };
 

@@ -60,6 +60,9 @@ constexpr unsigned instruction_set = 0u
 #if defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
                                      | 64u
 #endif
+#if defined(__AVX512BF16__)
+                                     | 128u
+#endif
                                      | static_cast<unsigned>(lane_detail::packet_bytes<float>) << 8;
 
 namespace lane_detail {

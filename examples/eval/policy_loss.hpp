@@ -1,0 +1,256 @@
+#pragma once
+// policy_loss: objectives of one token.
+
+#include <string>
+
+#include "choices.hpp"
+#include "registry.hpp"
+#include "rlhf/driver/policy_loss.hpp"
+#include "workspace.hpp"
+
+namespace eval {
+
+/// Zero for every token: what is left of a call is its term.
+struct no_loss {
+  template <rlhf::number V>
+  RLHF_HD RLHF_INLINE V operator()(const rlhf::token<V>&) const {
+    return V(rlhf::constant<V>(0));
+  }
+};
+
+/// TRL's mean over rows and columns of a row's KL times its length: weight n / (B T), n the tokens of the row.
+struct luspo_penalty_mean {
+  double columns = 1;
+  static constexpr bool uniform = false;
+  [[nodiscard]] RLHF_HD constexpr double weight(double n, double, const rlhf::aggregation_counts& counts) const {
+    return rlhf::aggregate_detail::over(n, columns * counts.sequences);
+  }
+};
+
+/// One case of policy_loss: calls of the driver whose losses and gradients add up.
+template <class B, class T>
+class policy_case {
+ public:
+  explicit policy_case(const problem& p)
+      : p_(p), rows_(p.extent("B")), columns_(p.extent("T")), sequences_(work_.rows(rows_, columns_)) {
+    mask_ = mask_or_ones(p, "mask", rows_ * columns_);
+  }
+
+  [[nodiscard]] std::vector<double>& mask() { return mask_; }
+  [[nodiscard]] std::int64_t columns() const { return columns_; }
+
+  /// Reads what the op knows. Without old_logp the policy is the one that sampled: ratio 1, slope kept.
+  void bind() {
+    if (optional_stream("loss_mask"))
+      for (std::size_t i = 0; i < mask_.size(); ++i) mask_[i] = mask_[i] != 0 && p_.data("loss_mask")[i] != 0 ? 1 : 0;
+    in_.logp = work_.in(p_, "logp");
+    in_.old_logp = optional_stream("old_logp") ? work_.in(p_, "old_logp") : in_.logp;
+    if (optional_stream("ref_logp")) in_.ref_logp = work_.in(p_, "ref_logp");
+    if (optional_stream("advantage")) in_.advantage = work_.in(p_, "advantage");
+    if (optional_stream("is_weight")) in_.weight = work_.in(p_, "is_weight");
+    if (optional_stream("entropy")) in_.entropy = work_.in(p_, "entropy");
+    if (optional_stream("keep"))
+      in_.keep = work_.mask(p_["keep"].shape.size() == 1 ? spread(p_.data("keep"), columns_) : p_.data("keep"));
+    if (optional_stream("prompt_id")) in_.groups = work_.groups(p_.data("prompt_id"));
+    in_.mask = work_.mask(mask_);
+  }
+
+  /// Adds one call of the driver. Its statistics are merged, its losses per token added where asked for.
+  template <class Objective, class Term, class Aggregate>
+  void add(const Objective& objective, const Term& term, const Aggregate& aggregate, bool per_token = true,
+           bool statistics = true) {
+    constexpr bool by_entropy = (rlhf::reads_of<Term>() & rlhf::field::entropy) != 0;
+    const std::int64_t n = rows_ * columns_;
+    rlhf::statistics found;
+    rlhf::token_outputs<T, typename B::space> out;
+    out.loss = work_.out(1);
+    out.grad_logp = work_.out(n);
+    out.per_token = work_.out(n);
+    if (by_entropy) out.grad_entropy = work_.out(n);
+    out.stats = &found;
+    const rlhf::policy_loss<Objective, Term, Aggregate> loss{objective, term, aggregate};
+    require(loss(work_.backend(), sequences_, in_, out));
+    loss_ += work_.read_one(out.loss);
+    sum(grad_logp_, work_.read(out.grad_logp));
+    if (per_token) sum(per_token_, work_.read(out.per_token));
+    if (by_entropy) sum(grad_entropy_, work_.read(out.grad_entropy));
+    if (statistics) keep_new(found);
+  }
+
+  void finish(results& out) const {
+    const results::shape shape{rows_, columns_};
+    out.put("per_token", shape, per_token_);
+    out.put("loss", loss_);
+    out.gradient("logp", shape, grad_logp_);
+    if (!grad_entropy_.empty()) out.gradient("entropy", shape, grad_entropy_);
+    put(out, stats_);
+  }
+
+  /// Calls `f` with the aggregate of the case.
+  template <class F>
+  void aggregated(const F& f) const {
+    const std::string mode = p_.settings.word("aggregation.mode");
+    if (mode == "prompt-mean" && !p_.has("prompt_id"))
+      throw failure{"missing_input", "inputs.prompt_id is missing (prompt-mean)"};
+    with_aggregate(p_.settings, "aggregation.", mode, columns_, f);
+  }
+
+ private:
+  [[nodiscard]] bool optional_stream(const std::string& name) const { return p_.declares(name) && p_.has(name); }
+  static void sum(std::vector<double>& to, const std::vector<double>& x) {
+    if (to.empty()) {
+      to = x;
+      return;
+    }
+    for (std::size_t i = 0; i < x.size(); ++i) to[i] += x[i];
+  }
+  /// Statistics of the same tokens from a second call are the same: only new names are taken.
+  void keep_new(const rlhf::statistics& found) {
+    rlhf::statistics fresh;
+    for (int i = 0; i < found.size; ++i)
+      if (stats_.find(found.entries[i].name) == nullptr) fresh.entries[fresh.size++] = found.entries[i];
+    stats_.merge(fresh);
+  }
+
+  const problem& p_;
+  workspace<B, T> work_;
+  std::int64_t rows_, columns_;
+  rlhf::layout<typename B::space> sequences_;
+  std::vector<double> mask_;
+  rlhf::token_inputs<T, typename B::space> in_;
+  double loss_ = 0;
+  std::vector<double> per_token_, grad_logp_, grad_entropy_;
+  rlhf::statistics stats_;
+};
+
+[[nodiscard]] inline inputs token_arrays() {
+  return {required("logp", "B,T"), optional("mask", "B,T"), optional("loss_mask", "B,T"), optional("old_logp", "B,T")};
+}
+[[nodiscard]] inline inputs advantage_arrays() {
+  inputs list = token_arrays();
+  for (const input& i : {required("advantage", "B|B,T"), optional("ref_logp", "B,T"), optional("is_weight", "B|B,T"),
+                         optional("keep", "B|B,T"), optional("prompt_id", "B")})
+    list.push_back(i);
+  return list;
+}
+
+/// An objective with a ratio: at token or sequence level, with or without a KL term.
+template <class B, class T, class Objective>
+void ratio_objective(policy_case<B, T>& run, const arguments& a, const Objective& objective) {
+  const bool by_sequence = a.word("level") == "sequence", penalised = a.given("kl.estimator");
+  const std::string estimator = a.word("kl.estimator");
+  const auto penalty = [&]<bool BySequence>() {
+    auto e = make_estimator<BySequence>(a, "kl.", estimator);
+    e.weighed = e.weighed || a.flag("kl.bias_correction");
+    return rlhf::kl_penalty<any_estimator<BySequence>>{e, a.number("kl.coef")};
+  };
+  if (penalised && a.word("aggregation.mode") == "luspo") {
+    if (!by_sequence) throw failure{"argument", "params.level is \"token\", wants \"sequence\" (luspo with a KL term)"};
+    run.aggregated([&](const auto& aggregate) { run.add(rlhf::sequence_ratio{objective}, rlhf::none{}, aggregate); });
+    return run.add(rlhf::sequence_ratio{no_loss{}}, penalty.template operator()<true>(),
+                   luspo_penalty_mean{static_cast<double>(run.columns())});
+  }
+  run.aggregated([&](const auto& aggregate) {
+    if (by_sequence && penalised)
+      return run.add(rlhf::sequence_ratio{objective}, penalty.template operator()<true>(), aggregate);
+    if (by_sequence) return run.add(rlhf::sequence_ratio{objective}, rlhf::none{}, aggregate);
+    if (penalised) return run.add(objective, penalty.template operator()<false>(), aggregate);
+    run.add(objective, rlhf::none{}, aggregate);
+  });
+}
+
+/// An objective without options of its own, from its arguments.
+template <class B, class Make>
+[[nodiscard]] auto alone(const Make& make) {
+  return [make]<class T>(const problem& p, results& out) {
+    policy_case<B, T> run(p);
+    run.bind();
+    run.aggregated([&](const auto& aggregate) { run.add(make(p.settings), rlhf::none{}, aggregate); });
+    run.finish(out);
+  };
+}
+
+/// Fills the table. An objective is one row: its name, its parameters, its inputs, and the calls that make it up.
+template <class B>
+void add_policy_loss(registry& table) {
+  const rlhf::ppo_clip defaults;
+  const parameters aggregation = aggregation_parameters();
+  const parameters clip{
+      number("clip_low", defaults.low, "the ratio is clipped at 1 - clip_low"),
+      number("clip_high", defaults.high, "the ratio is clipped at 1 + clip_high"),
+      optional_number("delta", "upper bound of the unclipped ratio"),
+      optional_number("dual_clip", "c: the loss is at most -c A where A < 0"),
+      optional_number("log_ratio_clamp", "bound of the log-ratio before exp"),
+      word("level", "token", {"token", "sequence"}, "one ratio per token, or one length-normalised ratio per row")};
+  const parameters kl =
+      parameters{optional_word("kl.estimator", estimator_names, "KL estimator of the term; null: no term"),
+                 number("kl.coef", rlhf::kl_penalty<>{}.coefficient, "coefficient of the KL term"),
+                 flag("kl.bias_correction", false, "the estimate times the ratio (of the level)")} +
+      estimator_bounds("kl.");
+  const auto ppo = [](const arguments& a) {
+    return rlhf::ppo_clip{a.number("clip_low"), a.number("clip_high"), a.bound("dual_clip"), a.bound("delta"),
+                          a.bound("log_ratio_clamp")};
+  };
+
+  const auto ratio = [ppo]<class T>(const problem& p, results& out) {
+    policy_case<B, T> run(p);
+    run.bind();
+    ratio_objective(run, p.settings, ppo(p.settings));
+    run.finish(out);
+  };
+  table.add("policy_loss", "ppo_clip", clip + kl + aggregation, advantage_arrays(), ratio);
+  table.add("policy_loss", "grpo_sequence", clip + kl + aggregation, advantage_arrays(), ratio);
+
+  inputs with_entropy = advantage_arrays();
+  with_entropy.push_back(required("entropy", "B,T"));
+  table.add(
+      "policy_loss", "ppo_clip_entropy",
+      clip + kl + aggregation +
+          parameters{
+              number("entropy_coef", rlhf::entropy_bonus{}.coefficient, "the bonus is this times the entropy"),
+              word("entropy_reduction", "aggregation", {"aggregation", "token-mean"}, "how the entropies add up")},
+      with_entropy, [ppo]<class T>(const problem& p, results& out) {
+        const rlhf::entropy_bonus bonus{p.settings.number("entropy_coef")};
+        policy_case<B, T> run(p);
+        run.bind();
+        ratio_objective(run, p.settings, ppo(p.settings));
+        const auto add = [&](const auto& aggregate) { run.add(rlhf::none{}, bonus, aggregate, false); };
+        if (p.settings.word("entropy_reduction") == "token-mean")
+          add(any_uniform{});
+        else
+          run.aggregated(add);
+        run.finish(out);
+      });
+
+  table.add("policy_loss", "reinforce", aggregation, advantage_arrays(),
+            alone<B>([](const arguments&) { return rlhf::reinforce{}; }));
+  // An unclipped ratio is a clip that never binds.
+  table.add("policy_loss", "importance_sampling", aggregation, advantage_arrays(), alone<B>([](const arguments&) {
+              return rlhf::ppo_clip{.low = 1, .high = std::numeric_limits<double>::infinity()};
+            }));
+
+  table.add("policy_loss", "positive_nll", {number("weight", 0.1, "the term's weight")},
+            {required("logp", "B,T"), optional("mask", "B,T"), required("score", "B")},
+            []<class T>(const problem& p, results& out) {
+              any_uniform mean;
+              mean.mean.scale = p.settings.number("weight");
+              policy_case<B, T> run(p);
+              const std::vector<double> score = spread(p.data("score"), run.columns());
+              for (std::size_t i = 0; i < score.size(); ++i) run.mask()[i] *= score[i] > 0 ? 1 : 0;
+              run.bind();
+              run.add(rlhf::negative_log_likelihood{}, rlhf::none{}, mean);
+              run.finish(out);
+            });
+
+  table.add("unpaired_loss", "sft", {optional_number("num_items", "tokens of the whole batch; null: of this call")},
+            {required("logp", "B,T"), optional("mask", "B,T")}, []<class T>(const problem& p, results& out) {
+              any_uniform mean;
+              mean.mean.tokens = p.settings.number_or("num_items", 0);
+              policy_case<B, T> run(p);
+              run.bind();
+              run.add(rlhf::negative_log_likelihood{}, rlhf::none{}, mean);
+              run.finish(out);
+            });
+}
+
+}  // namespace eval
