@@ -117,7 +117,9 @@ std::string words(const setting& s) {
 arguments::arguments(const parameters& declared, const std::map<std::string, setting>& given) {
   std::vector<std::string> known;
   for (const parameter& p : declared) known.push_back(p.name);
-  for (const auto& [name, written] : given) {
+  for (const auto& entry : given) {
+    const std::string& name = entry.first;
+    const setting& written = entry.second;
     if (std::holds_alternative<std::monostate>(written) && is_prefix(name, declared)) continue;  // "kl": null
     const auto found =
         std::find_if(declared.begin(), declared.end(), [&](const parameter& p) { return p.name == name; });
