@@ -6,7 +6,7 @@ export LC_ALL=C
 nm=$1 objdump=$2 baseline=$3 avx2=$4
 
 weak() { "$nm" --defined-only "$1" | awk '$2 ~ /^[WVu]$/ { print $3 }' | sort -u; }
-shared=$(comm -12 <(weak "$baseline") <(weak "$avx2") | grep -E '4rlhf' || true)
+shared=$(comm -12 <(weak "$baseline") <(weak "$avx2") | grep -E '^_ZN[KVRO]*4rlhf' || true)
 
 bad=0
 while IFS= read -r symbol; do

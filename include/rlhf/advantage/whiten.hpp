@@ -34,7 +34,7 @@ struct whiten {
     double scale = 0;
     double shift = 0;
   };
-  [[nodiscard]] RLHF_HD map of(const moments& m) const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE map of(const moments& m) const {
     const double variance = m.variance(biased);
     const double s = divisor == spread::rsqrt     ? sqrt(variance + epsilon)
                      : divisor == spread::clamped ? sqrt(variance > epsilon ? variance : epsilon)

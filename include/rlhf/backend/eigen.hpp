@@ -154,7 +154,7 @@ class basic_eigen_backend {
     return {};
   }
   template <class T>
-  [[nodiscard]] workspace_scratch<T> scratch(std::int64_t n) {
+  [[nodiscard]] workspace_scratch<T, Isa> scratch(std::int64_t n) {
     return {workspace_, n};
   }
   template <class T>
@@ -211,7 +211,7 @@ class basic_eigen_backend {
   }
 
   tasks tasks_;
-  workspace workspace_;
+  workspace<Isa> workspace_;
 };
 
 using eigen_backend = basic_eigen_backend<>;

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 
+#include "rlhf/backend/instruction_set.hpp"
 #include "rlhf/backend/serial.hpp"
 
 namespace rlhf::inline v1 {
 
 /// Plain loops on the host: the specification of all other backends, the oracle of the tests, the page to read first.
-class reference_backend {
+template <unsigned Isa = compiled_instruction_set>
+class basic_reference_backend {
  public:
   using space = host_space;
   static constexpr bool deterministic = true;
@@ -86,6 +88,8 @@ class reference_backend {
     return *cell;
   }
 };
+
+using reference_backend = basic_reference_backend<>;
 
 static_assert(backend<reference_backend>);
 

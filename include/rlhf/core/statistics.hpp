@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "rlhf/core/config.hpp"
+
 namespace rlhf::inline v1 {
 
 /// Names equal letter by letter; without <cstring>, so that it is constexpr.
@@ -28,15 +30,15 @@ struct statistics {
     double count = 0;  ///< what the sum of a mean is divided by
     statistic_kind kind = statistic_kind::mean;
   };
-  static constexpr int capacity = 32;
+  static constexpr int capacity = 64;
   entry entries[capacity];
   int size = 0;
 
-  constexpr void add(const char* name, double sum, double count) { add({name, sum, count, statistic_kind::mean}); }
-  constexpr void add_total(const char* name, double sum) { add({name, sum, 0, statistic_kind::total}); }
-  constexpr void add_maximum(const char* name, double value) { add({name, value, 0, statistic_kind::maximum}); }
+  RLHF_INLINE constexpr void add(const char* name, double sum, double count) { add({name, sum, count, statistic_kind::mean}); }
+  RLHF_INLINE constexpr void add_total(const char* name, double sum) { add({name, sum, 0, statistic_kind::total}); }
+  RLHF_INLINE constexpr void add_maximum(const char* name, double value) { add({name, value, 0, statistic_kind::maximum}); }
 
-  constexpr void add(const entry& more) {
+  RLHF_INLINE constexpr void add(const entry& more) {
     for (int i = 0; i < size; ++i) {
       entry& e = entries[i];
       if (!same_name(e.name, more.name)) continue;
@@ -50,15 +52,15 @@ struct statistics {
     }
     if (size < capacity) entries[size++] = more;
   }
-  constexpr void merge(const statistics& other) {
+  RLHF_INLINE constexpr void merge(const statistics& other) {
     for (int i = 0; i < other.size; ++i) add(other.entries[i]);
   }
-  [[nodiscard]] constexpr const entry* find(const char* name) const {
+  [[nodiscard]] RLHF_INLINE constexpr const entry* find(const char* name) const {
     for (int i = 0; i < size; ++i)
       if (same_name(entries[i].name, name)) return &entries[i];
     return nullptr;
   }
-  [[nodiscard]] constexpr double operator[](const char* name) const {
+  [[nodiscard]] RLHF_INLINE constexpr double operator[](const char* name) const {
     const entry* e = find(name);
     if (e == nullptr) return 0;
     if (e->kind != statistic_kind::mean) return e->sum;

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstdio>
 
+#include "rlhf/core/config.hpp"
+
 namespace rlhf::inline v1 {
 
 /// The kinds of trouble a call can report.
@@ -42,7 +44,7 @@ struct [[nodiscard]] status {
   explicit constexpr operator bool() const { return code == errc::ok; }
 
   /// `function: argument what got, wants want`.
-  [[nodiscard]] status_text message() const {
+  [[nodiscard]] RLHF_INLINE status_text message() const {
     status_text out;
     if (code == errc::ok) {
       std::snprintf(out.text, sizeof out.text, "ok");
@@ -63,19 +65,19 @@ struct [[nodiscard]] status {
 /// Makers of the common remarks, so that their wording is the same everywhere.
 namespace remark {
 
-[[nodiscard]] constexpr status null(const char* function, const char* argument) {
+[[nodiscard]] RLHF_INLINE constexpr status null(const char* function, const char* argument) {
   return {errc::null, function, argument, "is null", 0, 0, "a pointer to its elements"};
 }
-[[nodiscard]] constexpr status shape(const char* function, const char* argument, std::int64_t got, std::int64_t want) {
+[[nodiscard]] RLHF_INLINE constexpr status shape(const char* function, const char* argument, std::int64_t got, std::int64_t want) {
   return {errc::shape, function, argument, "elements", static_cast<double>(got), static_cast<double>(want), nullptr};
 }
-[[nodiscard]] constexpr status argument(const char* function, const char* argument, double got, const char* wants) {
+[[nodiscard]] RLHF_INLINE constexpr status argument(const char* function, const char* argument, double got, const char* wants) {
   return {errc::argument, function, argument, "is", got, 0, wants};
 }
-[[nodiscard]] constexpr status empty(const char* function, const char* argument) {
+[[nodiscard]] RLHF_INLINE constexpr status empty(const char* function, const char* argument) {
   return {errc::empty_mask, function, argument, "selects no element; all outputs are 0", 0, 0, nullptr};
 }
-[[nodiscard]] constexpr status memory(const char* function) {
+[[nodiscard]] RLHF_INLINE constexpr status memory(const char* function) {
   return {errc::memory, function, "scratch", "could not be allocated", 0, 0, nullptr};
 }
 

@@ -34,13 +34,13 @@ struct scan_kernel {
   advantage_inputs<T, Space> in;
   advantage_outputs<T, Space> out;
 
-  [[nodiscard]] RLHF_HD double bootstrap(std::int64_t s) const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE double bootstrap(std::int64_t s) const {
     return in.bootstrap ? static_cast<double>(in.bootstrap[s]) : 0;
   }
-  [[nodiscard]] RLHF_HD scalar initial(std::int64_t s, int k) const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE scalar initial(std::int64_t s, int k) const {
     return static_cast<scalar>(estimator.initial(k, bootstrap(s)));
   }
-  [[nodiscard]] RLHF_HD bool unit_stride() const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(in.reward) && rlhf::unit_stride(in.value) && rlhf::unit_stride(in.mask) &&
            rlhf::unit_stride(out.advantage) && rlhf::unit_stride(out.returns);
   }
@@ -65,13 +65,13 @@ struct whiten_kernel {
   view<T, 1, Space> out;
   double mean = 0, scale = 0, shift = 0;
 
-  RLHF_HD void prepare() {
+  RLHF_HD RLHF_INLINE void prepare() {
     const rlhf::whiten::map m = how.of(*found);
     mean = found->mean;
     scale = m.scale;
     shift = m.shift;
   }
-  [[nodiscard]] RLHF_HD bool unit_stride() const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(in) && rlhf::unit_stride(mask) && rlhf::unit_stride(out);
   }
   template <class V>
@@ -88,14 +88,14 @@ struct reward_at {
   view<const T, 1, Space> reward;
   grouping<Space> groups;
   std::int64_t begin;
-  [[nodiscard]] RLHF_HD double operator()(std::int64_t j) const { return static_cast<double>(reward[groups[begin + j]]); }
+  [[nodiscard]] RLHF_HD RLHF_INLINE double operator()(std::int64_t j) const { return static_cast<double>(reward[groups[begin + j]]); }
 };
 template <class T, class Space>
 struct set_at {
   view<T, 1, Space> advantage;
   grouping<Space> groups;
   std::int64_t begin;
-  RLHF_HD void operator()(std::int64_t j, double a) const { advantage[groups[begin + j]] = static_cast<T>(a); }
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t j, double a) const { advantage[groups[begin + j]] = static_cast<T>(a); }
 };
 
 /// A group is a handful of responses: one thread walks it.
@@ -110,7 +110,7 @@ struct group_kernel {
   const moments* batch;
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t, accumulator<V, 0, 0>&) const {}
-  RLHF_HD void finish(std::int64_t g, const totals<0>&) const {
+  RLHF_HD RLHF_INLINE void finish(std::int64_t g, const totals<0>&) const {
     const segment range = groups.groups[g];
     estimator(range.end - range.begin, reward_at<T, Space>{reward, groups, range.begin},
               set_at<T, Space>{out, groups, range.begin}, *batch);

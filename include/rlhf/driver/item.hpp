@@ -28,7 +28,7 @@ struct item_streams {
     Item<V>::visit(item, values<V>{*this, i});
     return item;
   }
-  [[nodiscard]] RLHF_HD constexpr bool unit_strides() const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE constexpr bool unit_strides() const {
     for (const auto& v : variable)
       if (!unit_stride(v)) return false;
     for (const auto& c : constant)
@@ -65,7 +65,7 @@ struct item_weight {
   const double* cell = nullptr;
   const T* each = nullptr;
 
-  RLHF_HD void prepare() {
+  RLHF_HD RLHF_INLINE void prepare() {
     if (cell != nullptr) uniform = *cell;
   }
   template <class V>
@@ -96,8 +96,8 @@ struct item_kernel {
   view<T, 1, Space> per_item;
   view<T, 1, Space> gradient[static_cast<unsigned>(Item<double>::variables)];
 
-  RLHF_HD void prepare() { weight.prepare(); }
-  [[nodiscard]] RLHF_HD bool unit_stride() const {
+  RLHF_HD RLHF_INLINE void prepare() { weight.prepare(); }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     bool all = streams.unit_strides() && rlhf::unit_stride(mask) && rlhf::unit_stride(keep) &&
                rlhf::unit_stride(importance) && rlhf::unit_stride(per_item);
     for (const auto& g : gradient) all = all && rlhf::unit_stride(g);
@@ -156,7 +156,7 @@ struct item_kernel {
 
 /// Adds what an observed pass found to the caller's statistics.
 template <class Kernel, template <class> class Item, class Objective, class Term>
-void report(const totals_of<Kernel>& found, statistics& out) {
+RLHF_INLINE void report(const totals_of<Kernel>& found, statistics& out) {
   const double count = found.sum[1];
   out.add_total("items", count);
   out.add_total("nonfinite", found.sum[2]);
@@ -179,7 +179,7 @@ template <class T, class Total>
 struct write_first_sum {
   const Total* total;
   T* out;
-  RLHF_HD void operator()() const { *out = static_cast<T>(total->sum[0]); }
+  RLHF_HD RLHF_INLINE void operator()() const { *out = static_cast<T>(total->sum[0]); }
 };
 
 /// Everything one call needs; the drivers fill it from their named inputs.
@@ -219,7 +219,7 @@ template <bool Observed, class B, template <class> class Item, class T, class Sp
 
 /// Are the streams that the formulas read there, and of the right size?
 template <template <class> class Item, class T, class Space, class Objective, class Term>
-[[nodiscard]] status check(const item_call<Item, T, Space, Objective, Term>& c) {
+[[nodiscard]] RLHF_INLINE status check(const item_call<Item, T, Space, Objective, Term>& c) {
   const auto sized = [&](const auto& v, const char* name, bool required) -> status {
     if (!v) return required && c.items > 0 ? remark::null(c.function, name) : status{};
     return v.extent == c.items ? status{} : remark::shape(c.function, name, v.extent, c.items);

@@ -107,7 +107,7 @@ struct forward_rows {
     else
       return team.template reduce<plain_row>(in.vocabulary, logit);
   }
-  [[nodiscard]] RLHF_HD std::int64_t first_of(const L* row) const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE std::int64_t first_of(const L* row) const {
     std::int64_t best = 0;
     T top = memory_traits<T>::load(row);
     for (std::int64_t j = 1; j < in.vocabulary; ++j) {

@@ -14,7 +14,7 @@ struct sum_values {
   static constexpr int sums = 2, maxima = 0;
   view<const T, 1, Space> x;
   mask_view<Space> mask;
-  [[nodiscard]] RLHF_HD bool unit_stride() const { return rlhf::unit_stride(x) && rlhf::unit_stride(mask); }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const { return rlhf::unit_stride(x) && rlhf::unit_stride(mask); }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 2, 0>& acc) const {
     const V zero(number_traits<V>::constant(0)), one(number_traits<V>::constant(1));
@@ -33,8 +33,8 @@ struct sum_deviations {
   mask_view<Space> mask;
   const totals<2>* found;
   double center = 0;
-  RLHF_HD void prepare() { center = found->sum[1] > 0 ? found->sum[0] / found->sum[1] : 0; }
-  [[nodiscard]] RLHF_HD bool unit_stride() const { return rlhf::unit_stride(x) && rlhf::unit_stride(mask); }
+  RLHF_HD RLHF_INLINE void prepare() { center = found->sum[1] > 0 ? found->sum[0] / found->sum[1] : 0; }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const { return rlhf::unit_stride(x) && rlhf::unit_stride(mask); }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 2, 0>& acc) const {
     const V zero(number_traits<V>::constant(0));
@@ -49,7 +49,7 @@ struct write_moments {
   const totals<2>* first;
   const totals<2>* second;
   moments* out;
-  RLHF_HD void operator()() const {
+  RLHF_HD RLHF_INLINE void operator()() const {
     const double n = first->sum[1];
     if (n <= 0) {
       *out = {};

@@ -59,7 +59,7 @@ struct mean_log_ratio {
   double* mean;
   double* inverse_count;
 
-  [[nodiscard]] RLHF_HD bool unit_stride() const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(logp) && rlhf::unit_stride(old_logp) && rlhf::unit_stride(mask);
   }
   template <class V>
@@ -69,7 +69,7 @@ struct mean_log_ratio {
     acc.sum[0] = acc.sum[0] + select(in, load<V>(logp, i) - load<V>(old_logp, i), zero);
     acc.sum[1] = acc.sum[1] + select(in, one, zero);
   }
-  RLHF_HD void finish(std::int64_t s, const totals<2>& found) const {
+  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<2>& found) const {
     inverse_count[s] = found.sum[1] > 0 ? 1 / found.sum[1] : 0;
     mean[s] = found.sum[0] * inverse_count[s];
   }
@@ -83,12 +83,12 @@ struct collect_sequence_gradient {
   const T* derivative;
   const double* inverse_count;
   double* out;
-  [[nodiscard]] RLHF_HD bool unit_stride() const { return true; }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const { return true; }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 1, 0>& acc) const {
     acc.sum[0] = acc.sum[0] + memory_traits<V>::load(derivative + i);
   }
-  RLHF_HD void finish(std::int64_t s, const totals<1>& found) const { out[s] = found.sum[0] * inverse_count[s]; }
+  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<1>& found) const { out[s] = found.sum[0] * inverse_count[s]; }
 };
 
 template <class T, class Space>
@@ -99,7 +99,7 @@ struct add_sequence_gradient {
   mask_view<Space> mask;
   view<T, 1, Space> gradient;
   view<T, 1, Space> grad_entropy;  // 0: beside a sequence_ratio nothing reads the entropy
-  [[nodiscard]] RLHF_HD bool unit_stride() const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(mask) && rlhf::unit_stride(gradient) && rlhf::unit_stride(grad_entropy);
   }
   template <class V>

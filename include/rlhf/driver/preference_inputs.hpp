@@ -68,7 +68,7 @@ struct chosen_nll {
   double count = 0;  ///< chosen tokens (token_mean) or pairs (sequence_mean) of the whole batch; 0: those of this call
 
   /// What the sum is divided by, from what this call counted.
-  [[nodiscard]] RLHF_HD constexpr double denominator(double tokens, double pairs) const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE constexpr double denominator(double tokens, double pairs) const {
     return count > 0 ? count : reduction == nll_reduction::token_mean ? tokens : pairs;
   }
 };

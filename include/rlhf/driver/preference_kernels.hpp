@@ -28,7 +28,7 @@ struct implicit_rewards {
   observer<pair> observe;
   mask_view<Space> mask;
   view<T, 1, Space> chosen, rejected;
-  [[nodiscard]] RLHF_HD bool unit_stride() const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return streams.unit_strides() && rlhf::unit_stride(mask) && rlhf::unit_stride(chosen) && rlhf::unit_stride(rejected);
   }
   template <class V>
@@ -70,7 +70,7 @@ struct add_nll {
   mask_view<Space> mask;
   view<T, 1, Space> gradient;
   double scale = 0;
-  RLHF_HD void prepare() {
+  RLHF_HD RLHF_INLINE void prepare() {
     const double over = nll.denominator(found->sum[1], found->sum[3]);
     scale = over > 0 ? nll.weight / over : 0;
   }
@@ -89,7 +89,7 @@ struct write_nll {
   const totals<4>* found;
   T* loss;
   T* term;
-  RLHF_HD void operator()() const {
+  RLHF_HD RLHF_INLINE void operator()() const {
     const bool by_token = nll.reduction == nll_reduction::token_mean;
     const double over = nll.denominator(found->sum[1], found->sum[3]);
     const double value = over > 0 ? found->sum[by_token ? 0 : 2] / over : 0;
@@ -106,7 +106,7 @@ struct mark_positions {
   mask_view<Space> mask;
   const double* length;
   T* position;
-  [[nodiscard]] RLHF_HD T initial(std::int64_t, int) const { return 0; }
+  [[nodiscard]] RLHF_HD RLHF_INLINE T initial(std::int64_t, int) const { return 0; }
   template <class V, class Scan>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, Scan& scan) const {
     const V one(number_traits<V>::constant(1)), zero(number_traits<V>::constant(0));
@@ -128,7 +128,7 @@ struct sum_responses {
   T* logp;
   T* ref_logp;
   T* plain;
-  [[nodiscard]] RLHF_HD bool unit_stride() const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(side.logp) && rlhf::unit_stride(side.ref_logp) && rlhf::unit_stride(side.mask);
   }
   template <class V>
@@ -148,7 +148,7 @@ struct sum_responses {
     acc.sum[2] = acc.sum[2] + select(in, t.logp.value, zero);
     memory_traits<V>::store(slope + i, select(in, c.logp.partial[0], zero));
   }
-  RLHF_HD void finish(std::int64_t s, const totals<3>& found) const {
+  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<3>& found) const {
     logp[s] = static_cast<T>(found.sum[0]);
     ref_logp[s] = static_cast<T>(found.sum[1]);
     plain[s] = static_cast<T>(found.sum[2]);
@@ -165,7 +165,7 @@ struct spread_gradient {
   const scalar* slope;
   mask_view<Space> mask;
   view<T, 1, Space> gradient;
-  [[nodiscard]] RLHF_HD bool unit_stride() const { return rlhf::unit_stride(mask) && rlhf::unit_stride(gradient); }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const { return rlhf::unit_stride(mask) && rlhf::unit_stride(gradient); }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, accumulator<V, 0, 0>&) const {
     const V zero(number_traits<V>::constant(0));

@@ -29,7 +29,7 @@ namespace shaping_detail {
 
 /// The slot that receives the score, or -1.
 template <class Space>
-[[nodiscard]] RLHF_HD inline std::int64_t score_slot(const segment& range, const mask_view<Space>& mask, score_placement placement) {
+[[nodiscard]] RLHF_HD RLHF_INLINE std::int64_t score_slot(const segment& range, const mask_view<Space>& mask, score_placement placement) {
   std::int64_t last = -1;
   for (std::int64_t i = range.end - 1; i >= range.begin && last < 0; --i)
     if (!mask || mask[i] != 0) last = i;
@@ -47,7 +47,7 @@ struct kl_rewards {
   shaping_inputs<T, Space> in;
   shaping_outputs<T, Space> out;
 
-  [[nodiscard]] RLHF_HD bool unit_stride() const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(in.old_logp) && rlhf::unit_stride(in.ref_logp) && rlhf::unit_stride(in.mask) &&
            rlhf::unit_stride(out.reward) && rlhf::unit_stride(out.kl);
   }
@@ -62,7 +62,7 @@ struct kl_rewards {
     store(out.kl, i, kl);
     store(out.reward, i, zero - kl * V(number_traits<V>::constant(how.coefficient)));
   }
-  RLHF_HD void finish(std::int64_t s, const totals<0>&) const {
+  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<0>&) const {
     if (out.dpo_sum) out.dpo_sum[s] = T(0);  // this rule pays none
     if (!in.score || !out.reward) return;
     const std::int64_t slot = score_slot(sequences[s], in.mask, how.placement);
@@ -84,7 +84,7 @@ struct rto_rewards {
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t, accumulator<V, 0, 0>&) const {}
 
-  RLHF_HD void finish(std::int64_t s, const totals<0>&) const {
+  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<0>&) const {
     const segment range = sequences[s];
     const std::int64_t last = score_slot(range, in.mask, score_placement::last);
     double sum = 0, unpaid = 0;
@@ -120,7 +120,7 @@ struct rto_rewards {
   }
 
  private:
-  RLHF_HD void pay(std::int64_t i, double amount) const {
+  RLHF_HD RLHF_INLINE void pay(std::int64_t i, double amount) const {
     if (out.reward) out.reward[i] = static_cast<T>(static_cast<double>(out.reward[i]) + amount);
   }
 };

@@ -33,7 +33,7 @@ struct residuals {
   static constexpr int sums = 0, maxima = 0;
   view<const T, 1, Space> value, returns;
   T* out;
-  [[nodiscard]] RLHF_HD bool unit_stride() const { return rlhf::unit_stride(value) && rlhf::unit_stride(returns); }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const { return rlhf::unit_stride(value) && rlhf::unit_stride(returns); }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
     memory_traits<V>::store(out + i, load<V>(returns, i) - load<V>(value, i));

@@ -14,7 +14,7 @@ struct grouping {
   layout<Space> groups{};
   const std::int64_t* order = nullptr;
 
-  [[nodiscard]] RLHF_HD constexpr std::int64_t operator[](std::int64_t i) const { return order != nullptr ? order[i] : i; }
+  [[nodiscard]] RLHF_HD RLHF_INLINE constexpr std::int64_t operator[](std::int64_t i) const { return order != nullptr ? order[i] : i; }
 };
 
 /// Can the groups be walked, and do they hold `members` members?
@@ -42,13 +42,13 @@ struct count_valid {
   mask_view<Space> mask;
   double* per_sequence = nullptr;
 
-  [[nodiscard]] RLHF_HD bool unit_stride() const { return rlhf::unit_stride(mask); }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const { return rlhf::unit_stride(mask); }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 1, 0>& acc) const {
     const V one(number_traits<V>::constant(1)), zero(number_traits<V>::constant(0));
     acc.sum[0] = acc.sum[0] + select(load_mask<V>(mask, i), one, zero);
   }
-  RLHF_HD void finish(std::int64_t s, const totals<1>& found) const { per_sequence[s] = found.sum[0]; }
+  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<1>& found) const { per_sequence[s] = found.sum[0]; }
 };
 
 /// Tokens and non-empty sequences from the counts of the sequences.
@@ -75,7 +75,7 @@ struct count_groups {
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 1, 0>& acc) const {
     acc.sum[0] = acc.sum[0] + per_sequence[groups[i]];
   }
-  RLHF_HD void finish(std::int64_t g, const totals<1>& found) const {
+  RLHF_HD RLHF_INLINE void finish(std::int64_t g, const totals<1>& found) const {
     const segment range = groups.groups[g];
     for (std::int64_t i = range.begin; i < range.end; ++i) group_tokens[groups[i]] = found.sum[0];
   }
@@ -87,7 +87,7 @@ struct weigh_uniform {
   aggregation_counts counts;
   const totals<1>* tokens;
   double* out;
-  RLHF_HD void operator()() const {
+  RLHF_HD RLHF_INLINE void operator()() const {
     aggregation_counts c = counts;
     c.tokens = tokens->sum[0];
     *out = aggregate.weight(0, 0, c);
@@ -104,7 +104,7 @@ struct weigh_sequences {
   const double* per_sequence;
   const double* group_tokens;
   double* out;
-  RLHF_HD void prepare() {
+  RLHF_HD RLHF_INLINE void prepare() {
     counts.tokens = found->sum[0];
     counts.nonempty = found->sum[1];
   }
@@ -124,7 +124,7 @@ struct broadcast_to_tokens {
   const S* per_sequence;
   std::int64_t stride;
   T* out;
-  [[nodiscard]] RLHF_HD bool unit_stride() const { return true; }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const { return true; }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, accumulator<V, 0, 0>&) const {
     memory_traits<V>::store(out + i, V(static_cast<T>(per_sequence[s * stride])));

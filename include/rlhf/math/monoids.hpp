@@ -49,7 +49,7 @@ struct moments {
   double mean = 0;
   double m2 = 0;
 
-  RLHF_HD void merge(const moments& other) {
+  RLHF_HD RLHF_INLINE void merge(const moments& other) {
     if (other.count <= 0) return;
     const double total = count + other.count;
     const double delta = other.mean - mean;
@@ -58,7 +58,7 @@ struct moments {
     count = total;
   }
   /// m2 / (count - 1), or m2 / count when biased; 0 where that is undefined.
-  [[nodiscard]] RLHF_HD double variance(bool biased = false) const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE double variance(bool biased = false) const {
     const double divisor = biased ? count : count - 1;
     return divisor > 0 ? m2 / divisor : 0;
   }

@@ -18,6 +18,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "rlhf/backend/instruction_set.hpp"
 #include "rlhf/core/numeric.hpp"
 
 #if defined(__SSE2__)
@@ -38,32 +39,7 @@ constexpr int packet_bytes = sizeof(typename Eigen::internal::packet_traits<T>::
 
 /// What this translation unit is compiled for, one bit for each thing that changes the code of a lane. Lanes and the backend
 /// carry it in their type, so that units with other -m flags can be linked together and each keeps its own code.
-constexpr unsigned instruction_set = 0u
-#if defined(__SSE4_1__)
-                                     | 1u
-#endif
-#if defined(__AVX__)
-                                     | 2u
-#endif
-#if defined(__AVX2__)
-                                     | 4u
-#endif
-#if defined(__FMA__)
-                                     | 8u
-#endif
-#if defined(__F16C__)
-                                     | 16u
-#endif
-#if defined(__AVX512F__)
-                                     | 32u
-#endif
-#if defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
-                                     | 64u
-#endif
-#if defined(__AVX512BF16__)
-                                     | 128u
-#endif
-                                     | static_cast<unsigned>(lane_detail::packet_bytes<float>) << 8;
+constexpr unsigned instruction_set = compiled_instruction_set | static_cast<unsigned>(lane_detail::packet_bytes<float>) << 8;
 
 namespace lane_detail {
 
@@ -103,6 +79,23 @@ struct packet {
     if constexpr (bytes == 32 && sizeof(T) == 8) return _mm256_min_pd(a, b);
 #endif
     return a < b ? a : b;
+  }
+
+#if defined(__FMA__)
+  static constexpr bool fuses = true;
+#else
+  static constexpr bool fuses = false;
+#endif
+  /// a b + c, rounded once where the instruction set can (`fuses`), whatever the optimisation level.
+  static RLHF_INLINE type multiply_add(type a, type b, type c) {
+#if defined(__AVX512F__)
+    if constexpr (bytes == 64 && sizeof(T) == 4) return _mm512_fmadd_ps(a, b, c);
+#endif
+#if defined(__FMA__)
+    if constexpr (bytes == 32 && sizeof(T) == 4) return _mm256_fmadd_ps(a, b, c);
+    if constexpr (bytes == 16 && sizeof(T) == 4) return _mm_fmadd_ps(a, b, c);
+#endif
+    return a * b + c;
   }
 
   static RLHF_INLINE bool any_greater(type a, type b) {

@@ -10,7 +10,9 @@ namespace rlhf::inline v1 {
 
 /// Blocks of memory that were given back and wait to be used again. Belongs to one backend object, hence to one thread.
 ///
+/// `Isa` keeps the code of translation units with different -m flags apart.
 /// It never holds more blocks than were in use at one time: a block that has become too small makes room for its successor.
+template <unsigned Isa>
 class workspace {
  public:
   static constexpr std::size_t alignment = 64;
@@ -57,10 +59,10 @@ class workspace {
 };
 
 /// n elements out of a workspace, given back when this goes; it must not outlive the backend that made it.
-template <class T>
+template <class T, unsigned Isa>
 class workspace_scratch {
  public:
-  workspace_scratch(workspace& home, std::int64_t n)
+  workspace_scratch(workspace<Isa>& home, std::int64_t n)
       : home_(&home), block_(home.take(sizeof(T) * static_cast<std::size_t>(n > 0 ? n : 1))) {}
   workspace_scratch(workspace_scratch&& other) noexcept : home_(other.home_), block_(other.block_) { other.block_ = {}; }
   workspace_scratch& operator=(workspace_scratch&&) = delete;
@@ -68,8 +70,8 @@ class workspace_scratch {
   [[nodiscard]] T* data() const { return static_cast<T*>(block_.data); }
 
  private:
-  workspace* home_;
-  workspace::block block_;
+  workspace<Isa>* home_;
+  typename workspace<Isa>::block block_;
 };
 
 }  // namespace rlhf::inline v1
