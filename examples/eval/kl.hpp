@@ -54,7 +54,7 @@ void add_kl(registry& table) {
               in.logits = work.matrix(p["logits"]);
               in.ref_logits = work.matrix(p["ref_logits"]);
               if (p.has("mask")) in.mask = work.mask(p.data("mask"));
-              in.vocabulary = static_cast<std::int64_t>(p.settings.number_or("vocab", 0));
+              in.vocabulary = p.settings.integer_or("vocab", 0);
               in.temperature = p.settings.number("temperature");
               in.direction =
                   p.settings.word("direction") == "forward" ? rlhf::kl_direction::forward : rlhf::kl_direction::reverse;

@@ -1,6 +1,7 @@
 #include "parameter.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <stdexcept>
 
@@ -153,6 +154,13 @@ const setting& arguments::at(const std::string& name) const {
 bool arguments::given(const std::string& name) const { return !std::holds_alternative<std::monostate>(at(name)); }
 double arguments::number(const std::string& name) const { return std::get<double>(at(name)); }
 double arguments::number_or(const std::string& name, double off) const { return given(name) ? number(name) : off; }
+std::int64_t arguments::integer_or(const std::string& name, std::int64_t off) const {
+  if (!given(name)) return off;
+  const double x = number(name);
+  if (!(std::abs(x) < 0x1p53 && x == std::floor(x)))
+    throw failure{"argument", text("params.", name, " is ", words(setting(x)), ", wants a whole number")};
+  return static_cast<std::int64_t>(x);
+}
 bool arguments::flag(const std::string& name) const { return std::get<bool>(at(name)); }
 std::string arguments::word(const std::string& name) const {
   return given(name) ? std::get<std::string>(at(name)) : "";

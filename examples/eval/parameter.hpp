@@ -1,6 +1,7 @@
 #pragma once
 // The parameters of an objective: declared once with their defaults, read by name.
 
+#include <cstdint>
 #include <limits>
 #include <map>
 #include <optional>
@@ -59,6 +60,8 @@ class arguments {
   [[nodiscard]] double number(const std::string& name) const;
   /// The number, or `off` where it is null.
   [[nodiscard]] double number_or(const std::string& name, double off) const;
+  /// A number that must be whole, or `off` where it is null. Throws `failure`.
+  [[nodiscard]] std::int64_t integer_or(const std::string& name, std::int64_t off) const;
   /// The number, or infinity where it is null: how this library turns a bound off.
   [[nodiscard]] double bound(const std::string& name) const {
     return number_or(name, std::numeric_limits<double>::infinity());

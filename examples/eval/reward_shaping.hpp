@@ -96,7 +96,7 @@ void add_reward_shaping(registry& table) {
               const std::string mode = a.word("mode");
               shaping_case<B, T> run(p);
               run.in.dpo_logp = run.work.in(p, "dpo_logp");
-              if (p.has("segment")) run.in.segment = run.work.template integers<std::int32_t>(p.data("segment"));
+              if (p.has("segment")) run.in.segment = run.work.integers(p, "segment");
               run.run(rlhf::rto_reward{a.number("beta1"), a.number("beta2"), a.number("beta3"), a.bound("clip"),
                                        mode == "dense"  ? rlhf::rto_mode::dense
                                        : mode == "semi" ? rlhf::rto_mode::semi

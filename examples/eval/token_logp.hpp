@@ -25,10 +25,10 @@ void add_token_logp(registry& table) {
 
               rlhf::logits_inputs<T, typename B::space> in;
               in.logits = work.matrix(p["logits"]);
-              in.target = work.template integers<std::int32_t>(p.data("target"));
-              in.vocabulary = static_cast<std::int64_t>(p.settings.number_or("vocab", 0));
+              in.target = work.integers(p, "target");
+              in.vocabulary = p.settings.integer_or("vocab", 0);
               in.temperature = p.settings.number("temperature");
-              in.ignore_index = static_cast<std::int64_t>(p.settings.number("ignore_index"));
+              in.ignore_index = p.settings.integer_or("ignore_index", 0);
               rlhf::statistics found;
               rlhf::logp_outputs<T, typename B::space> to;
               to.logp = work.out(rows);

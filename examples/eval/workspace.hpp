@@ -2,6 +2,7 @@
 // The way of a case's arrays to a backend and back. A backend in another memory space needs one more `memory` here.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <deque>
 #include <limits>
@@ -96,15 +97,21 @@ class workspace {
   [[nodiscard]] rlhf::view<const T, 2, space> matrix(const array& a) {
     return {memory_.upload(rounded(a.data)), a.shape[0], a.shape[1]};
   }
-  template <class Integer>
-  [[nodiscard]] rlhf::view<const Integer, 1, space> integers(const std::vector<double>& values) {
-    std::vector<Integer> out;
-    for (const double x : values) out.push_back(static_cast<Integer>(x));
+  /// An input of whole numbers.
+  [[nodiscard]] rlhf::view<const std::int32_t, 1, space> integers(const problem& p, const std::string& name) {
+    std::vector<std::int32_t> out;
+    for (const double x : p.data(name)) {
+      if (!(std::abs(x) < 0x1p31 && x == std::floor(x)))
+        throw failure{"argument", text("inputs.", name, " holds ", std::to_string(x), ", wants whole numbers")};
+      out.push_back(static_cast<std::int32_t>(x));
+    }
     return {memory_.upload(out), out.size()};
   }
   /// Everything but 0 is in.
   [[nodiscard]] rlhf::mask_view<space> mask(const std::vector<double>& values) {
-    return {integers<std::uint8_t>(values)};
+    std::vector<std::uint8_t> out;
+    for (const double x : values) out.push_back(x != 0);
+    return {memory_.upload(out), out.size()};
   }
 
   /// Memory for an output, filled with NaN so that what nobody wrote is seen.

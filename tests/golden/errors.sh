@@ -73,6 +73,14 @@ wrong "$ppo\"params\":{\"level\":\"sequence\",\"clip_low\":2},$arrays" argument 
 wrong "$ppo\"params\":{\"aggregation\":{\"mode\":\"dr_grpo\"}},$arrays" argument 'params.aggregation.max_completion_length is missing'
 wrong "$ppo\"params\":{\"kl\":{\"estimator\":\"k3\"}},$arrays" null 'policy_loss: ref_logp is null'
 
+logits='"inputs":{"logits":[[1,2]],"target":[0.5]}}'
+wrong "{\"id\":\"x\",\"op\":\"token_logp\",\"objective\":\"token_logp\",$logits" argument 'inputs.target holds 0.5'
+wrong "{\"id\":\"x\",\"op\":\"token_logp\",\"objective\":\"token_logp\",${logits/0.5/7}" index \
+  'token_logp: target outside the vocabulary in rows: 1'
+pairs='"inputs":{"chosen_logp":[-1],"rejected_logp":[-2],"ref_chosen_logp":[[-1]],"ref_rejected_logp":[-2]}}'
+wrong "{\"id\":\"x\",\"op\":\"preference_loss\",\"objective\":\"sigmoid\",$pairs" shape \
+  'inputs.ref_chosen_logp is [1][1], wants [P] as inputs.chosen_logp'
+
 # No file, no backend, no expectation.
 if "$eval" "$work/no-such-file" 2>"$work/words"; then complain "a missing file is no failure"; fi
 grep -q 'cannot read' "$work/words" || complain "a missing file is not named"

@@ -4,6 +4,8 @@
 // The linker keeps one of two functions of the same name. Code whose type says what it was compiled for has another name in
 // a unit with other -m flags, so both bodies live and each unit calls its own.
 
+#include "rlhf/core/config.hpp"
+
 namespace rlhf::inline v1 {
 
 /// One bit for each instruction set that changes the code of a loop.
