@@ -31,6 +31,9 @@ constexpr unsigned compiled_instruction_set = 0u
 #if defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
                                               | 64u
 #endif
+#if defined(__AVX512BF16__)
+                                              | 128u
+#endif
     ;
 
 }  // namespace rlhf::inline v1
