@@ -33,7 +33,8 @@ void scale(rlhf::bfloat16* x, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i].bits = static_cast<std::uint16_t>(x[i].bits ^ 0x8000u);
 }
 
-double hand_written_ppo(const float* logp, const float* old_logp, const float* advantage, float* gradient, std::int64_t n) {
+double hand_written_ppo(const float* logp, const float* old_logp, const float* advantage, float* gradient,
+                        std::int64_t n) {
   const float weight = 1.0f / static_cast<float>(n);
   double loss = 0;
   for (std::int64_t i = 0; i < n; ++i) {

@@ -16,8 +16,9 @@ constexpr std::int64_t rows = 1024, vocabulary = 32000;
 
 template <class L>
 struct logit_arrays {
-  logit_arrays() : logits(static_cast<std::size_t>(rows * vocabulary)), logp(rows), entropy(rows), lse(rows), gradient(rows) {
-    std::vector<float> some(static_cast<std::size_t>(rows * vocabulary));
+  logit_arrays()
+      : logits(static_cast<std::size_t>(rows * vocabulary)), logp(rows), entropy(rows), lse(rows), gradient(rows) {
+    buffer<float> some(static_cast<std::size_t>(rows * vocabulary));
     fill(some, -8, 8, 11);
     for (std::size_t i = 0; i < some.size(); ++i) logits[i] = L(some[i]);
     for (std::int64_t r = 0; r < rows; ++r) target.push_back(static_cast<std::int32_t>(r * 31 % vocabulary));
@@ -25,9 +26,9 @@ struct logit_arrays {
   }
   [[nodiscard]] rlhf::view<L, 2> view() { return {logits.data(), rows, vocabulary}; }
 
-  std::vector<L> logits;
-  std::vector<float> logp, entropy, lse, gradient;
-  std::vector<std::int32_t> target;
+  buffer<L> logits;
+  buffer<float> logp, entropy, lse, gradient;
+  buffer<std::int32_t> target;
   std::atomic<std::uint32_t> sink{0};
 };
 
@@ -44,27 +45,37 @@ void add(std::vector<contest>& contests, const char* type) {
         a->sink += stream_read(reinterpret_cast<const std::uint32_t*>(a->logits.data()) + begin, end - begin);
       });
     };
-    contests.push_back({"cpu/token_logp/stream" + suffix, "reading the logits once", [=] {
-      rlhf::or_throw(rlhf::token_logp(*cpu, rlhf::logits_inputs<L>{.logits = a->view(), .target = a->target},
-                                      {.logp = a->logp, .lse = a->lse}));
-    }, read});
-    contests.push_back({"cpu/token_logp_entropy/stream" + suffix, "reading the logits once", [=] {
-      rlhf::or_throw(rlhf::token_logp(*cpu, rlhf::logits_inputs<L>{.logits = a->view(), .target = a->target},
-                                      {.logp = a->logp, .entropy = a->entropy, .lse = a->lse}));
-    }, read});
+    contests.push_back({"cpu/token_logp/stream" + suffix, "reading the logits once",
+                        [=] {
+                          rlhf::or_throw(
+                              rlhf::token_logp(*cpu, rlhf::logits_inputs<L>{.logits = a->view(), .target = a->target},
+                                               {.logp = a->logp, .lse = a->lse}));
+                        },
+                        read});
+    contests.push_back({"cpu/token_logp_entropy/stream" + suffix, "reading the logits once",
+                        [=] {
+                          rlhf::or_throw(
+                              rlhf::token_logp(*cpu, rlhf::logits_inputs<L>{.logits = a->view(), .target = a->target},
+                                               {.logp = a->logp, .entropy = a->entropy, .lse = a->lse}));
+                        },
+                        read});
     // Gradients overwrite the logits: the log-sum-exp is set so that they stay small numbers from run to run.
-    contests.push_back({"cpu/token_logp_backward/scale" + suffix, "scaling the same buffer in place", [=] {
-      for (float& x : a->lse) x = 12;
-      rlhf::or_throw(rlhf::token_logp_backward(*cpu, rlhf::logits_inputs<L>{.logits = a->view(), .target = a->target},
-                                               {.lse = a->lse, .grad_logp = a->gradient}, a->view()));
-    }, [=] {
-      in_parallel(*pool, static_cast<std::int64_t>(a->logits.size()), [&](std::int64_t begin, std::int64_t end) {
-        if constexpr (sizeof(L) == 4)
-          scale(a->logits.data() + begin, 1.0f + 1e-7f, end - begin);
-        else
-          scale(a->logits.data() + begin, end - begin);
-      });
-    }});
+    contests.push_back({"cpu/token_logp_backward/scale" + suffix, "scaling the same buffer in place",
+                        [=] {
+                          for (float& x : a->lse) x = 12;
+                          rlhf::or_throw(rlhf::token_logp_backward(
+                              *cpu, rlhf::logits_inputs<L>{.logits = a->view(), .target = a->target},
+                              {.lse = a->lse, .grad_logp = a->gradient}, a->view()));
+                        },
+                        [=] {
+                          in_parallel(*pool, static_cast<std::int64_t>(a->logits.size()),
+                                      [&](std::int64_t begin, std::int64_t end) {
+                                        if constexpr (sizeof(L) == 4)
+                                          scale(a->logits.data() + begin, 1.0f + 1e-7f, end - begin);
+                                        else
+                                          scale(a->logits.data() + begin, end - begin);
+                                      });
+                        }});
   }
 }
 

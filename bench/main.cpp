@@ -51,7 +51,8 @@ std::string json(const std::vector<row>& rows) {
 void print(const std::vector<row>& rows) {
   std::printf("%-48s %12s %12s %8s  %s\n", "row", "ours", "against", "ratio", "against what");
   for (const row& r : rows)
-    std::printf("%-48s %9.3f ms %9.3f ms %8.2f  %s\n", r.name.c_str(), r.ours * 1e3, r.against * 1e3, r.against / r.ours, r.what.c_str());
+    std::printf("%-48s %9.3f ms %9.3f ms %8.2f  %s\n", r.name.c_str(), r.ours * 1e3, r.against * 1e3,
+                r.against / r.ours, r.what.c_str());
   std::fflush(stdout);
 }
 
@@ -91,7 +92,8 @@ std::vector<row> other_build(const std::string& program, bool quick) {
 }  // namespace
 
 std::vector<row> measure(const std::vector<contest>& contests, int repetitions) {
-  std::vector<std::string> words = {"rlhf-bench", "--benchmark_enable_random_interleaving=true", "--benchmark_min_time=0.03",
+  std::vector<std::string> words = {"rlhf-bench", "--benchmark_enable_random_interleaving=true",
+                                    "--benchmark_min_time=0.03",
                                     "--benchmark_repetitions=" + std::to_string(repetitions)};
   std::vector<char*> arguments;
   for (std::string& word : words) arguments.push_back(word.data());
@@ -111,7 +113,9 @@ std::vector<row> measure(const std::vector<contest>& contests, int repetitions) 
   benchmark::RunSpecifiedBenchmarks(&times);
   benchmark::Shutdown();
   std::vector<row> rows;
-  for (const contest& c : contests) rows.push_back({c.name, median(times.seconds[c.name + "#ours"]), median(times.seconds[c.name + "#against"]), c.what});
+  for (const contest& c : contests)
+    rows.push_back(
+        {c.name, median(times.seconds[c.name + "#ours"]), median(times.seconds[c.name + "#against"]), c.what});
   return rows;
 }
 

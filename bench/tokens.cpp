@@ -20,7 +20,7 @@ struct ppo_arrays {
     for (std::size_t i = 0; i < n; ++i) old_logp[i] = logp[i] + 0.1f * (old_logp[i] + 1.5f);
     fill(advantage, -1, 1, 3);
   }
-  std::vector<float> logp, old_logp, advantage, gradient;
+  buffer<float> logp, old_logp, advantage, gradient;
   float loss = 0;
 };
 
@@ -29,14 +29,14 @@ struct gae_arrays {
     fill(reward, -1, 1, 4);
     fill(value, -1, 1, 5);
   }
-  std::vector<float> reward, value, advantage, returns;
+  buffer<float> reward, value, advantage, returns;
 };
 
 struct dpo_arrays {
-  explicit dpo_arrays(std::size_t n) : x(4, std::vector<float>(n)), gradient(2, std::vector<float>(n)) {
+  explicit dpo_arrays(std::size_t n) : x(4, buffer<float>(n)), gradient(2, buffer<float>(n)) {
     for (std::uint32_t k = 0; k < 4; ++k) fill(x[k], -60, -5, 6 + k);
   }
-  std::vector<std::vector<float>> x, gradient;
+  std::vector<buffer<float>> x, gradient;
   float loss = 0;
 };
 
@@ -53,44 +53,55 @@ void add_token_contests(std::vector<contest>& contests, bool quick) {
           *cpu, rlhf::padded(1, n), {.logp = a->logp, .old_logp = a->old_logp, .advantage = a->advantage},
           {.loss = {&a->loss, 1}, .grad_logp = a->gradient}));
     };
-    contests.push_back({threads == 1 ? "cpu/ppo_clip/triad" : "cpu/ppo_clip/triad/2t", "a triad that moves the same bytes", ours, [=] {
-      in_parallel(*pool, n, [&](std::int64_t begin, std::int64_t end) {
-        triad(a->gradient.data() + begin, a->logp.data() + begin, a->old_logp.data() + begin, a->advantage.data() + begin, end - begin);
-      });
-    }});
+    contests.push_back(
+        {threads == 1 ? "cpu/ppo_clip/triad" : "cpu/ppo_clip/triad/2t", "a triad that moves the same bytes", ours, [=] {
+           in_parallel(*pool, n, [&](std::int64_t begin, std::int64_t end) {
+             triad(a->gradient.data() + begin, a->logp.data() + begin, a->old_logp.data() + begin,
+                   a->advantage.data() + begin, end - begin);
+           });
+         }});
     if (threads == 1)
       contests.push_back({"cpu/ppo_clip/scalar", "a hand-written scalar loop", ours, [=] {
-        a->loss = static_cast<float>(hand_written_ppo(a->logp.data(), a->old_logp.data(), a->advantage.data(), a->gradient.data(), n));
-      }});
+                            a->loss = static_cast<float>(hand_written_ppo(a->logp.data(), a->old_logp.data(),
+                                                                          a->advantage.data(), a->gradient.data(), n));
+                          }});
   }
 
   const auto cpu = std::make_shared<rlhf::eigen_backend>(2);
   const auto g = std::make_shared<gae_arrays>(512 * 1024);
-  contests.push_back({"cpu/gae", "a scalar loop per row", [=] {
-    rlhf::or_throw(rlhf::advantage_estimate{rlhf::gae{}}(*cpu, rlhf::padded(512, 1024), {.reward = g->reward, .value = g->value},
-                                                         {.advantage = g->advantage, .returns = g->returns}));
-  }, [=] {
-    for (std::size_t row = 0; row < 512; ++row) {
-      float next_value = 0, next_advantage = 0;
-      for (std::size_t t = 1024; t-- > 0;) {
-        const std::size_t i = row * 1024 + t;
-        const float delta = g->reward[i] + next_value - g->value[i];
-        next_advantage = delta + 0.95f * next_advantage;
-        next_value = g->value[i];
-        g->advantage[i] = next_advantage;
-        g->returns[i] = next_advantage + next_value;
-      }
-    }
-  }});
+  contests.push_back({"cpu/gae", "a scalar loop per row",
+                      [=] {
+                        rlhf::or_throw(rlhf::advantage_estimate{rlhf::gae{}}(
+                            *cpu, rlhf::padded(512, 1024), {.reward = g->reward, .value = g->value},
+                            {.advantage = g->advantage, .returns = g->returns}));
+                      },
+                      [=] {
+                        for (std::size_t row = 0; row < 512; ++row) {
+                          float next_value = 0, next_advantage = 0;
+                          for (std::size_t t = 1024; t-- > 0;) {
+                            const std::size_t i = row * 1024 + t;
+                            const float delta = g->reward[i] + next_value - g->value[i];
+                            next_advantage = delta + 0.95f * next_advantage;
+                            next_value = g->value[i];
+                            g->advantage[i] = next_advantage;
+                            g->returns[i] = next_advantage + next_value;
+                          }
+                        }
+                      }});
   const auto d = std::make_shared<dpo_arrays>(4096);
-  contests.push_back({"cpu/dpo_4096", "the reference backend's plain loop", [=] {
-    rlhf::or_throw(rlhf::dpo{}(*cpu, {.chosen = d->x[0], .rejected = d->x[1], .ref_chosen = d->x[2], .ref_rejected = d->x[3]},
-                               {.loss = {&d->loss, 1}, .grad_chosen = d->gradient[0], .grad_rejected = d->gradient[1]}));
-  }, [=] {
-    rlhf::reference_backend plain;
-    rlhf::or_throw(rlhf::dpo{}(plain, {.chosen = d->x[0], .rejected = d->x[1], .ref_chosen = d->x[2], .ref_rejected = d->x[3]},
-                               {.loss = {&d->loss, 1}, .grad_chosen = d->gradient[0], .grad_rejected = d->gradient[1]}));
-  }});
+  contests.push_back(
+      {"cpu/dpo_4096", "the reference backend's plain loop",
+       [=] {
+         rlhf::or_throw(
+             rlhf::dpo{}(*cpu, {.chosen = d->x[0], .rejected = d->x[1], .ref_chosen = d->x[2], .ref_rejected = d->x[3]},
+                         {.loss = {&d->loss, 1}, .grad_chosen = d->gradient[0], .grad_rejected = d->gradient[1]}));
+       },
+       [=] {
+         rlhf::reference_backend plain;
+         rlhf::or_throw(rlhf::dpo{}(
+             plain, {.chosen = d->x[0], .rejected = d->x[1], .ref_chosen = d->x[2], .ref_rejected = d->x[3]},
+             {.loss = {&d->loss, 1}, .grad_chosen = d->gradient[0], .grad_rejected = d->gradient[1]}));
+       }});
 }
 
 }  // namespace bench

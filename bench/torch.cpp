@@ -15,12 +15,17 @@ namespace {
 std::map<std::string, double> run_peer(bool quick) {
   const char* const chosen = std::getenv("RLHF_PYTHON");
   // PyTorch's best: the widest instructions, and temporaries that are not given back to the system between calls.
-  const std::string settings = "ATEN_CPU_CAPABILITY=${ATEN_CPU_CAPABILITY-avx512} MALLOC_MMAP_THRESHOLD_=8000000000 MALLOC_TRIM_THRESHOLD_=16000000000 ";
+  const std::string settings =
+      "ATEN_CPU_CAPABILITY=${ATEN_CPU_CAPABILITY-avx512} MALLOC_MMAP_THRESHOLD_=8000000000 "
+      "MALLOC_TRIM_THRESHOLD_=16000000000 ";
   std::vector<std::string> pythons = {"python3", "/usr/bin/python3"};
   if (chosen != nullptr) pythons = {chosen};
   std::map<std::string, double> seconds;
   for (const std::string& python : pythons) {
-    std::FILE* const pipe = popen((settings + python + " '" BENCH_PEERS_DIR "/torch_rows.py'" + (quick ? " --quick" : "") + " 2>/dev/null").c_str(), "r");
+    std::FILE* const pipe =
+        popen((settings + python + " '" BENCH_PEERS_DIR "/torch_rows.py'" + (quick ? " --quick" : "") + " 2>/dev/null")
+                  .c_str(),
+              "r");
     if (pipe == nullptr) continue;
     char line[256];
     while (std::fgets(line, sizeof line, pipe) != nullptr) {
@@ -40,7 +45,9 @@ std::map<std::string, double> run_peer(bool quick) {
 std::vector<row> torch_rows(const std::vector<row>& ours, bool quick) {
   const auto before = run_peer(quick);
   if (before.empty()) {
-    std::fprintf(stderr, "rlhf-bench: no rows against PyTorch, `import torch` works in no python3 (RLHF_PYTHON names another)\n");
+    std::fprintf(
+        stderr,
+        "rlhf-bench: no rows against PyTorch, `import torch` works in no python3 (RLHF_PYTHON names another)\n");
     return {};
   }
   // Ours was measured just before; theirs runs twice and the better run counts.

@@ -23,7 +23,7 @@ class buffer {
     const std::size_t bytes = (static_cast<std::size_t>(elements) * sizeof(Scalar) + 63) / 64 * 64 + 64;
     memory_.reset();
     capacity_ = 0;
-    memory_.reset(static_cast<Scalar*>(::operator new (bytes, std::align_val_t{64})));
+    memory_.reset(static_cast<Scalar*>(::operator new(bytes, std::align_val_t{64})));
     std::memset(memory_.get(), 0, bytes);
     capacity_ = elements;
   }
@@ -32,7 +32,7 @@ class buffer {
 
  private:
   struct release {
-    void operator()(Scalar* memory) const { ::operator delete (memory, std::align_val_t{64}); }
+    void operator()(Scalar* memory) const { ::operator delete(memory, std::align_val_t{64}); }
   };
 
   std::unique_ptr<Scalar, release> memory_;

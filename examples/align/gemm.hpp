@@ -85,8 +85,7 @@ RLHF_INLINE void block(std::ptrdiff_t depth, const Scalar* a, std::ptrdiff_t a_p
       }
     };
     (put(I), ...);
-  }
-  (std::make_integer_sequence<int, Rows * Parts>{});
+  }(std::make_integer_sequence<int, Rows * Parts>{});
 }
 
 /// Calls the block of exactly `rows` rows, 1 ... Rows.

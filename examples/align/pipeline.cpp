@@ -21,22 +21,41 @@ using backend = rlhf::eigen_backend;
 using policy = language_policy<backend>;
 
 // Every use of random numbers has a stream of its own.
-enum stream : std::uint64_t { initial = 1, sft_order, reward_order, pair_choice, dpo_order, evaluation, frontier, texts, on_policy = 1000 };
+enum stream : std::uint64_t {
+  initial = 1,
+  sft_order,
+  reward_order,
+  pair_choice,
+  dpo_order,
+  evaluation,
+  frontier,
+  texts,
+  on_policy = 1000
+};
 
 /// Sizes of the stages.
 struct recipe {
-  std::int64_t sft_epochs = 10, reward_pairs = 16384, preference_pairs = 8192, iterations = 24, prompts = 256, judged = 1024;
+  std::int64_t sft_epochs = 10, reward_pairs = 16384, preference_pairs = 8192, iterations = 24, prompts = 256,
+               judged = 1024;
   std::int64_t frontier = 8192;
 };
 constexpr recipe full{};
-constexpr recipe quick{.sft_epochs = 4, .reward_pairs = 6144, .preference_pairs = 3072, .iterations = 8, .prompts = 192, .judged = 512, .frontier = 2048};
+constexpr recipe quick{.sft_epochs = 4,
+                       .reward_pairs = 6144,
+                       .preference_pairs = 3072,
+                       .iterations = 8,
+                       .prompts = 192,
+                       .judged = 512,
+                       .frontier = 2048};
 
 rlhf::responses as_responses(const token_sequences& sequences) {
   rlhf::responses out;
   for (std::size_t i = 0; i < sequences.size(); ++i) out.add(sequences[i].first(1), sequences[i].subspan(1));
   return out;
 }
-rlhf::preference_pairs as_pairs(const preference_pairs& pairs) { return {as_responses(pairs.chosen), as_responses(pairs.rejected)}; }
+rlhf::preference_pairs as_pairs(const preference_pairs& pairs) {
+  return {as_responses(pairs.chosen), as_responses(pairs.rejected)};
+}
 
 std::string number(const char* format, double x) {
   char text[64];
@@ -47,8 +66,14 @@ std::string number(const char* format, double x) {
 /// A clock that can be stopped while something is measured.
 class stopwatch {
  public:
-  void stop() { total_ += running(); on_ = false; }
-  void go() { start_ = now(); on_ = true; }
+  void stop() {
+    total_ += running();
+    on_ = false;
+  }
+  void go() {
+    start_ = now();
+    on_ = true;
+  }
   [[nodiscard]] double seconds() const { return total_ + (on_ ? running() : 0); }
 
  private:
@@ -64,7 +89,9 @@ class stopwatch {
 class job {
  public:
   explicit job(const pipeline_options& options)
-      : options_(options), sizes_(options.quick ? quick : full), pool_(options.threads),
+      : options_(options),
+        sizes_(options.quick ? quick : full),
+        pool_(options.threads),
         names_(read_names({.directory = options.data, .seed = options.seed})) {}
 
   pipeline_result run() {
@@ -94,7 +121,8 @@ class job {
     const rlhf::responses data = as_responses(encode(names_.train)), held_out = as_responses(encode(names_.held_out));
     const rlhf::loop_options loop{.batch = 64, .epochs = sizes_.sft_epochs, .key = key(sft_order)};
     const auto steps = rlhf::minibatches(data.size(), loop);
-    rlhf::parameter_update update{rlhf::cosine_schedule{.rate = 4e-3, .warmup = 50, .total = steps, .final_rate = 4e-5}};
+    rlhf::parameter_update update{
+        rlhf::cosine_schedule{.rate = 4e-3, .warmup = 50, .total = steps, .final_rate = 4e-5}};
     progress_line line("sft", steps, "updates");
     rlhf::train_supervised(cpu_, model, update, data, loop, [&](const rlhf::progress& p) {
       line.update(p.step, "loss " + number("%.3f", (*p.metrics)["loss"]));
@@ -108,15 +136,17 @@ class job {
 
   scalar_policy model_reward(const policy& sft) {
     scalar_policy model(pool_, scalar_model<float>(sft.model()));
-    const auto data = as_pairs(female_over_male(names_.train, static_cast<std::size_t>(sizes_.reward_pairs), key(pair_choice)));
+    const auto data =
+        as_pairs(female_over_male(names_.train, static_cast<std::size_t>(sizes_.reward_pairs), key(pair_choice)));
     const auto held_out = as_pairs(female_over_male(names_.held_out, 2000, key(pair_choice)));
     const rlhf::loop_options loop{.batch = 64, .epochs = 2, .key = key(reward_order)};
     const auto steps = rlhf::minibatches(data.chosen.size(), loop);
     rlhf::parameter_update update{rlhf::cosine_schedule{.rate = 2e-3, .warmup = 20, .total = steps}};
     progress_line line("reward model", steps, "updates");
-    rlhf::train_reward_model(cpu_, model, update, data, loop, [&](const rlhf::progress& p) {
-      line.update(p.step, "loss " + number("%.3f", (*p.metrics)["loss"]));
-    }, {.objective = {.center = 0.01}});
+    rlhf::train_reward_model(
+        cpu_, model, update, data, loop,
+        [&](const rlhf::progress& p) { line.update(p.step, "loss " + number("%.3f", (*p.metrics)["loss"])); },
+        {.objective = {.center = 0.01}});
     std::vector<float> chosen(static_cast<std::size_t>(held_out.chosen.size())), rejected(chosen.size());
     model.rewards(held_out.chosen, chosen);
     model.rewards(held_out.rejected, rejected);
@@ -136,7 +166,8 @@ class job {
     const rlhf::random_numbers label(key(pair_choice + 101));
     rlhf::preference_pairs out;
     for (std::int64_t i = 0; i + 1 < drawn.size(); i += 2) {
-      const double gap = static_cast<double>(score[static_cast<std::size_t>(i)] - score[static_cast<std::size_t>(i) + 1]);
+      const double gap =
+          static_cast<double>(score[static_cast<std::size_t>(i)] - score[static_cast<std::size_t>(i) + 1]);
       const bool first = label.uniform({.prompt = static_cast<std::uint32_t>(i)}) < rlhf::sigmoid(gap);
       out.chosen.add(drawn, first ? i : i + 1);
       out.rejected.add(drawn, first ? i + 1 : i);
@@ -157,7 +188,8 @@ class job {
   }
 
   void show(const std::string& method, policy& model) {
-    const curve_point last = result_.points.empty() ? curve_point{method, 0, 0, start_.reward, start_.kl, 0, 0} : result_.points.back();
+    const curve_point last =
+        result_.points.empty() ? curve_point{method, 0, 0, start_.reward, start_.kl, 0, 0} : result_.points.back();
     const rlhf::responses drawn = model.sample(prompts(12), 1, key(texts));
     sample_text text{method, {}};
     for (std::int64_t i = 0; i < drawn.size(); ++i) text.names.push_back(name_tokens::decode(drawn.response(i)));
@@ -184,19 +216,21 @@ class job {
     const rlhf::loop_options loop{.batch = 128, .epochs = 2, .key = key(dpo_order)};
     const auto steps = rlhf::minibatches(pairs_.chosen.size(), loop);
     const auto every = std::max<std::int64_t>(1, steps / sizes_.iterations);
-    rlhf::parameter_update update{rlhf::linear_schedule{.rate = 1e-3, .warmup = 5, .total = steps}, {{.weight_decay = 0}}};
+    rlhf::parameter_update update{rlhf::linear_schedule{.rate = 1e-3, .warmup = 5, .total = steps},
+                                  {{.weight_decay = 0}}};
     progress_line line("dpo", steps, "updates");
     std::int64_t tokens = 0;
     const std::int64_t per_epoch = pairs_.chosen.response_tokens() + pairs_.rejected.response_tokens();
-    rlhf::train_preference(cpu_, model, sft, update, pairs_, loop, rlhf::dpo{.beta = 0.2}, [&](const rlhf::progress& p) {
-      line.update(p.step, "loss " + number("%.3f", (*p.metrics)["loss"]));
-      tokens = per_epoch * loop.epochs * p.step / p.steps;
-      if (p.step % every == 0 || p.step == p.steps) {
-        watch.stop();
-        measure("dpo", model, sft, reward, (p.step + every - 1) / every, tokens, watch.seconds());
-        watch.go();
-      }
-    });
+    rlhf::train_preference(
+        cpu_, model, sft, update, pairs_, loop, rlhf::dpo{.beta = 0.2}, [&](const rlhf::progress& p) {
+          line.update(p.step, "loss " + number("%.3f", (*p.metrics)["loss"]));
+          tokens = per_epoch * loop.epochs * p.step / p.steps;
+          if (p.step % every == 0 || p.step == p.steps) {
+            watch.stop();
+            measure("dpo", model, sft, reward, (p.step + every - 1) / every, tokens, watch.seconds());
+            watch.go();
+          }
+        });
     show("dpo", model);
     return model;
   }
@@ -206,10 +240,11 @@ class job {
     stopwatch watch;
     progress_line line("rebel", sizes_.iterations, "iterations");
     rlhf::parameter_update update{rlhf::constant_schedule{1e-3}, {{.weight_decay = 0}}};
-    rlhf::train_rebel(cpu_, {.eta = 1, .kl_coefficient = 0.3}, model, sft, reward, update,
-                      [&](std::int64_t) { return prompts(sizes_.prompts); },
-                      {.iterations = sizes_.iterations, .epochs = 2, .minibatch = 64, .key = key(on_policy)},
-                      [&](const rlhf::iteration& i) { record("rebel", model, sft, reward, i, line, watch); });
+    rlhf::train_rebel(
+        cpu_, {.eta = 1, .kl_coefficient = 0.3}, model, sft, reward, update,
+        [&](std::int64_t) { return prompts(sizes_.prompts); },
+        {.iterations = sizes_.iterations, .epochs = 2, .minibatch = 64, .key = key(on_policy)},
+        [&](const rlhf::iteration& i) { record("rebel", model, sft, reward, i, line, watch); });
     show("rebel", model);
   }
 
@@ -220,8 +255,8 @@ class job {
     progress_line line(method, sizes_.iterations, "iterations");
     rlhf::parameter_update actor_update{rlhf::constant_schedule{1e-3}, {{.weight_decay = 0}}};
     rlhf::parameter_update critic_update{rlhf::constant_schedule{2e-3}, {{.weight_decay = 0}}};
-    const rlhf::on_policy_options loop{.iterations = sizes_.iterations, .samples = 2, .epochs = 2, .minibatch = 128,
-                                       .key = key(on_policy + 1000)};
+    const rlhf::on_policy_options loop{
+        .iterations = sizes_.iterations, .samples = 2, .epochs = 2, .minibatch = 128, .key = key(on_policy + 1000)};
     const auto observe = [&](const rlhf::iteration& i) { record(method, model, sft, reward, i, line, watch); };
     const auto ask = [&](std::int64_t) { return prompts(sizes_.prompts); };
     if (guide == nullptr) {
@@ -231,7 +266,8 @@ class job {
     } else {
       rlhf::rto algorithm;
       algorithm.reward = {.beta1 = 0.1, .beta2 = 0.3, .beta3 = 1, .clip = 0.5};
-      rlhf::train_ppo(cpu_, algorithm, model, critic, sft, reward, actor_update, critic_update, ask, loop, observe, *guide);
+      rlhf::train_ppo(cpu_, algorithm, model, critic, sft, reward, actor_update, critic_update, ask, loop, observe,
+                      *guide);
     }
     show(method, model);
   }
@@ -240,7 +276,8 @@ class job {
               progress_line& line, stopwatch& watch) {
     watch.stop();
     measure(method, model, sft, reward, i.number, i.tokens, watch.seconds());
-    line.update(i.number, "reward " + number("%.2f", result_.points.back().reward) + ", kl " + number("%.2f", result_.points.back().kl));
+    line.update(i.number, "reward " + number("%.2f", result_.points.back().reward) + ", kl " +
+                              number("%.2f", result_.points.back().kl));
     watch.go();
   }
 

@@ -10,8 +10,8 @@ namespace align {
 struct pipeline_options {
   std::uint64_t seed = 1;
   int threads = 2;
-  bool quick = false;      ///< a run of well under a minute, for tests: fewer updates of everything
-  std::string data = {};   ///< folder of female.txt and male.txt; empty: the one of the source tree
+  bool quick = false;     ///< a run of well under a minute, for tests: fewer updates of everything
+  std::string data = {};  ///< folder of female.txt and male.txt; empty: the one of the source tree
 };
 
 /// A point of a method's curve.
@@ -36,7 +36,7 @@ struct pipeline_result {
   double sft_loss = 0;               ///< held out, nats per character
   double reward_accuracy = 0;        ///< held-out pairs
   std::int64_t reward_pairs = 0;
-  double reward_deviation = 0;       ///< of the SFT samples' rewards
+  double reward_deviation = 0;  ///< of the SFT samples' rewards
   double seconds = 0;
 };
 

@@ -77,7 +77,8 @@ class language_policy {
       rlhf::or_throw(rlhf::token_logp_backward(
           *backend_, {.logits = logits, .target = part.targets},
           {.lse = {lse_.data(), rows}, .grad_logp = {grad_logp.data() + done, rows}}, logits));
-      model_.backward(*pool_, work_, {.rows = part.rows, .logits = {logits_.data(), static_cast<std::size_t>(rows * vocabulary())}},
+      model_.backward(*pool_, work_,
+                      {.rows = part.rows, .logits = {logits_.data(), static_cast<std::size_t>(rows * vocabulary())}},
                       gradient_);
       done += static_cast<std::size_t>(rows);
     });

@@ -37,8 +37,8 @@ std::string fixed(double x, int digits) {
   return text;
 }
 
-const std::map<std::string, std::string> titles = {{"dpo", "DPO"}, {"rebel", "REBEL"}, {"ppo", "PPO"}, {"rto", "RTO"},
-                                                   {"best_of_n", "best of n"}, {"sft", "before (SFT)"}};
+const std::map<std::string, std::string> titles = {{"dpo", "DPO"}, {"rebel", "REBEL"},         {"ppo", "PPO"},
+                                                   {"rto", "RTO"}, {"best_of_n", "best of n"}, {"sft", "before (SFT)"}};
 
 std::string title(const std::string& method) {
   const auto it = titles.find(method);
@@ -59,19 +59,22 @@ std::string draw(const fs::path& folder, const pipeline_result& result, const st
   script << "set terminal svg size 760,420 font 'sans-serif,13' background '#ffffff'\n"
          << "set output '" << svg.filename().string() << "'\nset grid lc rgb '#dddddd'\nset border 3 lc rgb '#555555'\n"
          << "set tics nomirror\nset key right bottom\nset xlabel '" << x_label << "'\nset ylabel 'mean reward'\n";
-  const std::map<std::string, std::string> colors = {{"dpo", "#4477aa"}, {"rebel", "#ee6677"}, {"ppo", "#228833"},
-                                                     {"rto", "#aa3377"}, {"best_of_n", "#777777"}};
+  const std::map<std::string, std::string> colors = {
+      {"dpo", "#4477aa"}, {"rebel", "#ee6677"}, {"ppo", "#228833"}, {"rto", "#aa3377"}, {"best_of_n", "#777777"}};
   std::string plots;
   int block = 0;
   for (const auto& method : methods(result)) {
     if (over_tokens && method == "best_of_n") continue;
     script << "$b" << block << " << EOD\n";
     for (const auto& p : result.points)
-      if (p.method == method) script << (over_tokens ? static_cast<double>(p.tokens) / 1000 : p.kl) << ' ' << p.reward << '\n';
+      if (p.method == method)
+        script << (over_tokens ? static_cast<double>(p.tokens) / 1000 : p.kl) << ' ' << p.reward << '\n';
     script << "EOD\n";
     const auto color = colors.find(method);
-    plots += (plots.empty() ? "" : ", ") + ("$b" + std::to_string(block++)) + " using 1:2 with linespoints pt 7 ps 0.4 lw 2 lc rgb '" +
-             (color == colors.end() ? "#000000" : color->second) + "' " + (method == "best_of_n" ? "dt 2 " : "") + "title '" + title(method) + "'";
+    plots += (plots.empty() ? "" : ", ") + ("$b" + std::to_string(block++)) +
+             " using 1:2 with linespoints pt 7 ps 0.4 lw 2 lc rgb '" +
+             (color == colors.end() ? "#000000" : color->second) + "' " + (method == "best_of_n" ? "dt 2 " : "") +
+             "title '" + title(method) + "'";
   }
   script << "plot " << plots << '\n';
   const fs::path source = folder / "figure.gnuplot";
@@ -96,31 +99,45 @@ std::string html(const fs::path& folder, const pipeline_options& options, const 
     if (p.iteration == 0) start = p.reward;
   std::ostringstream page;
   page << "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-       << "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>rlhf-align report</title>\n<style>"
-       << "body{font:16px/1.5 system-ui,sans-serif;max-width:800px;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}"
-       << "table{border-collapse:collapse;width:100%}td,th{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
-       << "td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}.wide{overflow-x:auto}"
-       << "small{color:#666}</style></head><body>\n<h1>Aligning a small language model of names</h1>\n<p>A character model was "
-       << "fitted to English first names (held out: " << fixed(result.sft_loss, 3) << " nats per character). A reward model "
+       << "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>rlhf-align "
+          "report</title>\n<style>"
+       << "body{font:16px/1.5 system-ui,sans-serif;max-width:800px;margin:2rem auto;padding:0 "
+          "1rem;color:#222;background:#fff}"
+       << "table{border-collapse:collapse;width:100%}td,th{padding:.3rem .6rem;border-bottom:1px solid "
+          "#ddd;text-align:left;vertical-align:top}"
+       << "td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}.wide{overflow-"
+          "x:auto}"
+       << "small{color:#666}</style></head><body>\n<h1>Aligning a small language model of names</h1>\n<p>A character "
+          "model was "
+       << "fitted to English first names (held out: " << fixed(result.sft_loss, 3)
+       << " nats per character). A reward model "
        << "learned from pairs of a female and a male name which one is preferred; it is right on <b>"
        << fixed(100 * result.reward_accuracy, 1) << "&nbsp;%</b> of " << result.reward_pairs
-       << " held-out pairs. Then the character model was aligned to that reward in four ways, and best-of-n is drawn beside "
+       << " held-out pairs. Then the character model was aligned to that reward in four ways, and best-of-n is drawn "
+          "beside "
        << "them as what sampling alone can do.</p>\n";
-  page << "<div class=\"wide\"><table><tr><th>method</th><th class=\"n\">reward</th><th class=\"n\">gain, in deviations before</th>"
+  page << "<div class=\"wide\"><table><tr><th>method</th><th class=\"n\">reward</th><th class=\"n\">gain, in "
+          "deviations before</th>"
        << "<th class=\"n\">KL, nats</th><th class=\"n\">seconds</th></tr>\n";
   for (const auto& method : methods(result)) {
     if (method == "best_of_n") continue;
-    const auto last = std::find_if(result.points.rbegin(), result.points.rend(), [&](const auto& p) { return p.method == method; });
+    const auto last =
+        std::find_if(result.points.rbegin(), result.points.rend(), [&](const auto& p) { return p.method == method; });
     page << "<tr><td>" << title(method) << "</td><td class=\"n\">" << fixed(last->reward, 2) << "</td><td class=\"n\">"
-         << fixed(result.reward_deviation > 0 ? (last->reward - start) / result.reward_deviation : 0, 2) << "</td><td class=\"n\">"
-         << fixed(last->kl, 2) << "</td><td class=\"n\">" << fixed(last->seconds, 1) << "</td></tr>\n";
+         << fixed(result.reward_deviation > 0 ? (last->reward - start) / result.reward_deviation : 0, 2)
+         << "</td><td class=\"n\">" << fixed(last->kl, 2) << "</td><td class=\"n\">" << fixed(last->seconds, 1)
+         << "</td></tr>\n";
   }
   page << "</table></div>\n<h2>Reward against KL</h2>\n";
   if (by_kl.empty()) {
-    page << "<p>gnuplot was not found, so there are no curves here; the numbers are in <code>curves.csv</code> beside this page.</p>\n";
+    page << "<p>gnuplot was not found, so there are no curves here; the numbers are in <code>curves.csv</code> beside "
+            "this page.</p>\n";
   } else {
-    page << "<p>Every point is an evaluation on fresh samples. Further up is better, further left is closer to where the model "
-         << "came from.</p>\n" << by_kl << "\n<h2>Reward against experience</h2>\n" << by_tokens << '\n';
+    page << "<p>Every point is an evaluation on fresh samples. Further up is better, further left is closer to where "
+            "the model "
+         << "came from.</p>\n"
+         << by_kl << "\n<h2>Reward against experience</h2>\n"
+         << by_tokens << '\n';
   }
   page << "<h2>Samples, drawn with the same random numbers</h2>\n<div class=\"wide\"><table><tr>";
   for (const auto& s : result.samples) page << "<th>" << title(s.method) << "</th>";
@@ -133,8 +150,8 @@ std::string html(const fs::path& folder, const pipeline_options& options, const 
   }
   page << "</table></div>\n<h2>Settings</h2>\n<p>seed " << options.seed << ", " << options.threads << " threads"
        << (options.quick ? ", quick" : "") << ", " << fixed(result.seconds, 1) << " seconds in all, "
-       << std::thread::hardware_concurrency() << " processors, rlhf " << RLHF_VERSION_MAJOR << '.' << RLHF_VERSION_MINOR << '.'
-       << RLHF_VERSION_PATCH << ". The same seed gives the same numbers for any number of threads.</p>\n"
+       << std::thread::hardware_concurrency() << " processors, rlhf " << RLHF_VERSION_MAJOR << '.' << RLHF_VERSION_MINOR
+       << '.' << RLHF_VERSION_PATCH << ". The same seed gives the same numbers for any number of threads.</p>\n"
        << "<p><small>Names: public domain (PDDL, CC0).</small></p>\n</body></html>\n";
   return page.str();
 }
@@ -158,14 +175,24 @@ void write_report(const std::string& folder, const pipeline_options& options, co
   std::ostringstream csv;
   csv << "method,seed,iteration,reward,kl,tokens,seconds\n";
   for (const auto& p : result.points) {
-    list.push_back({{"method", p.method}, {"seed", p.seed}, {"iteration", p.iteration}, {"reward", p.reward}, {"kl", p.kl},
-                    {"tokens", p.tokens}, {"seconds", p.seconds}});
-    csv << p.method << ',' << p.seed << ',' << p.iteration << ',' << p.reward << ',' << p.kl << ',' << p.tokens << ',' << p.seconds << '\n';
+    list.push_back({{"method", p.method},
+                    {"seed", p.seed},
+                    {"iteration", p.iteration},
+                    {"reward", p.reward},
+                    {"kl", p.kl},
+                    {"tokens", p.tokens},
+                    {"seconds", p.seconds}});
+    csv << p.method << ',' << p.seed << ',' << p.iteration << ',' << p.reward << ',' << p.kl << ',' << p.tokens << ','
+        << p.seconds << '\n';
   }
   write_whole(fs::path(folder) / "report.json", list.dump(1) + "\n");
-  const nlohmann::ordered_json summary = {{"seed", options.seed}, {"quick", options.quick}, {"sft_loss", result.sft_loss},
-                                          {"reward_accuracy", result.reward_accuracy}, {"reward_pairs", result.reward_pairs},
-                                          {"reward_deviation", result.reward_deviation}, {"seconds", result.seconds}};
+  const nlohmann::ordered_json summary = {{"seed", options.seed},
+                                          {"quick", options.quick},
+                                          {"sft_loss", result.sft_loss},
+                                          {"reward_accuracy", result.reward_accuracy},
+                                          {"reward_pairs", result.reward_pairs},
+                                          {"reward_deviation", result.reward_deviation},
+                                          {"seconds", result.seconds}};
   write_whole(fs::path(folder) / "summary.json", summary.dump(1) + "\n");
   write_whole(fs::path(folder) / "curves.csv", csv.str());
   write_whole(fs::path(folder) / "report.html", html(folder, options, result));

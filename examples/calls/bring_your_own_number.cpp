@@ -73,7 +73,8 @@ struct rlhf::number_traits<interval> {
     if (!m.can_hold) return b;
     return {std::min(a.lo, b.lo), std::max(a.hi, b.hi)};
   }
-  static bool any(trilean m) { return m.can_hold; }
+  static interval clamp(interval x, interval lo, interval hi) { return min(max(x, lo), hi); }
+  static bool exceeds(interval x, interval bound) { return x.hi > bound.lo; }
   static interval largest(interval x) { return x; }
 };
 //! [traits]

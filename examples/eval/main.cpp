@@ -92,9 +92,9 @@ void list(const registry& table) {
   }
 }
 
-class session {
+class runner {
  public:
-  explicit session(const options& o) : options_(o), table_(table_of(o.backend)) {}
+  explicit runner(const options& o) : options_(o), table_(table_of(o.backend)) {}
 
   void read(std::istream& in, const std::string& name) {
     std::int64_t number = 0;
@@ -182,18 +182,18 @@ int run(const options& o) {
     list(table_of(o.backend));
     return 0;
   }
-  session s(o);
+  runner r(o);
   const std::vector<std::string> files = o.files.empty() ? std::vector<std::string>{"-"} : o.files;
   for (const std::string& file : files) {
     if (file == "-") {
-      s.read(std::cin, "(standard input)");
+      r.read(std::cin, "(standard input)");
       continue;
     }
     std::ifstream in(file);
     if (!in) throw failure{"file", text("cannot read ", file)};
-    s.read(in, file);
+    r.read(in, file);
   }
-  return s.finish();
+  return r.finish();
 }
 
 }  // namespace

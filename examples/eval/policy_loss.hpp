@@ -142,6 +142,8 @@ void ratio_objective(policy_case<B, T>& run, const arguments& a, const Objective
   const auto penalty = [&]<bool BySequence>() {
     auto e = make_estimator<BySequence>(a, "kl.", estimator);
     e.weighed = e.weighed || a.flag("kl.bias_correction");
+    if (e.weighed && e.straight_through)
+      throw failure{"argument", text("params.kl.bias_correction and the estimator ", estimator, " exclude each other")};
     return rlhf::kl_penalty<any_estimator<BySequence>>{e, a.number("kl.coef")};
   };
   if (penalised && a.word("aggregation.mode") == "luspo") {
@@ -175,13 +177,15 @@ template <class B>
 void add_policy_loss(registry& table) {
   const rlhf::ppo_clip defaults;
   const parameters aggregation = aggregation_parameters();
-  const parameters clip{
-      number("clip_low", defaults.low, "the ratio is clipped at 1 - clip_low"),
-      number("clip_high", defaults.high, "the ratio is clipped at 1 + clip_high"),
-      optional_number("delta", "upper bound of the unclipped ratio"),
-      optional_number("dual_clip", "c: the loss is at most -c A where A < 0"),
-      optional_number("log_ratio_clamp", "bound of the log-ratio before exp"),
-      word("level", "token", {"token", "sequence"}, "one ratio per token, or one length-normalised ratio per row")};
+  const parameters clip{number("clip_low", defaults.low, "the ratio is clipped at 1 - clip_low"),
+                        number("clip_high", defaults.high, "the ratio is clipped at 1 + clip_high"),
+                        optional_number("delta", "upper bound of the unclipped ratio"),
+                        optional_number("dual_clip", "c: the loss is at most -c A where A < 0"),
+                        optional_number("log_ratio_clamp", "bound of the log-ratio before exp")};
+  const auto level = [](const char* fallback) {
+    return parameters{
+        word("level", fallback, {"token", "sequence"}, "one ratio per token, or one length-normalised ratio per row")};
+  };
   const parameters kl =
       parameters{optional_word("kl.estimator", estimator_names, "KL estimator of the term; null: no term"),
                  number("kl.coef", rlhf::kl_penalty<>{}.coefficient, "coefficient of the KL term"),
@@ -198,14 +202,14 @@ void add_policy_loss(registry& table) {
     ratio_objective(run, p.settings, ppo(p.settings));
     run.finish(out);
   };
-  table.add("policy_loss", "ppo_clip", clip + kl + aggregation, advantage_arrays(), ratio);
-  table.add("policy_loss", "grpo_sequence", clip + kl + aggregation, advantage_arrays(), ratio);
+  table.add("policy_loss", "ppo_clip", clip + level("token") + kl + aggregation, advantage_arrays(), ratio);
+  table.add("policy_loss", "grpo_sequence", clip + level("sequence") + kl + aggregation, advantage_arrays(), ratio);
 
   inputs with_entropy = advantage_arrays();
   with_entropy.push_back(required("entropy", "B,T"));
   table.add(
       "policy_loss", "ppo_clip_entropy",
-      clip + kl + aggregation +
+      clip + level("token") + kl + aggregation +
           parameters{
               number("entropy_coef", rlhf::entropy_bonus{}.coefficient, "the bonus is this times the entropy"),
               word("entropy_reduction", "aggregation", {"aggregation", "token-mean"}, "how the entropies add up")},

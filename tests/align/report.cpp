@@ -53,18 +53,22 @@ int main(int argc, char** argv) {
   const double deviation = summary["reward_deviation"];
   for (const char* method : {"dpo", "rebel", "ppo", "rto"}) {
     const auto& curve = curves[method];
-    require(curve.size() >= 2 && curve.front()["iteration"] == 0, std::string(method) + ": a curve that begins at iteration 0");
+    require(curve.size() >= 2 && curve.front()["iteration"] == 0,
+            std::string(method) + ": a curve that begins at iteration 0");
     if (curve.size() < 2) continue;
     const double before = curve.front()["reward"], after = curve.back()["reward"], kl = curve.back()["kl"];
     const double sampled = frontier(curves["best_of_n"], kl) - before;
-    std::printf("%-6s gain %.2f deviations at %.2f nats, %.2f of best-of-n's\n", method, (after - before) / deviation, kl, (after - before) / sampled);
-    require(after - before >= deviation, std::string(method) + ": raises the reward by a deviation of the samples before");
+    std::printf("%-6s gain %.2f deviations at %.2f nats, %.2f of best-of-n's\n", method, (after - before) / deviation,
+                kl, (after - before) / sampled);
+    require(after - before >= deviation,
+            std::string(method) + ": raises the reward by a deviation of the samples before");
     require(kl <= 3, std::string(method) + ": at 3 nats or less");
     require(after - before >= 0.7 * sampled, std::string(method) + ": at least 0.7 of best-of-n's gain at equal KL");
   }
   std::ifstream page(folder + "/report.html");
   const std::string html((std::istreambuf_iterator<char>(page)), {});
-  require(html.find("</html>") != std::string::npos && html.find("http://") == html.find("http://www.w3.org"), "report.html is whole and needs no network");
+  require(html.find("</html>") != std::string::npos && html.find("http://") == html.find("http://www.w3.org"),
+          "report.html is whole and needs no network");
   if (argc > 2) {
     json other = read(std::string(argv[2]) + "/report.json");
     for (json* r : {&report, &other})

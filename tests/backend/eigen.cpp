@@ -235,7 +235,8 @@ TEST_CASE("scratch memory is used again") {
 
 TEST_CASE("every chunk of a task runs once, whoever runs it") {
   for (const int threads : {1, 2, 4}) {
-    for (const std::chrono::nanoseconds patience : {at_once, std::chrono::nanoseconds(2000), std::chrono::nanoseconds(10000000)}) {
+    for (const std::chrono::nanoseconds patience :
+         {at_once, std::chrono::nanoseconds(2000), std::chrono::nanoseconds(10000000)}) {
       rlhf::tasks tasks(threads, patience);
       for (const std::size_t chunks : {0u, 1u, 2u, 3u, 17u, 1000u}) {
         std::vector<int> runs(chunks, 0);

@@ -34,8 +34,7 @@ double ulps(T got, long double want) {
   if (std::isinf(rounded) || std::isinf(got)) return got == rounded ? 0 : 1e30;
   int exponent = 0;
   std::frexp(std::fmax(std::fabs(rounded), std::numeric_limits<T>::min()), &exponent);
-  return static_cast<double>(std::fabs(got - want) /
-                             std::ldexp(1.0L, exponent - std::numeric_limits<T>::digits));
+  return static_cast<double>(std::fabs(got - want) / std::ldexp(1.0L, exponent - std::numeric_limits<T>::digits));
 }
 
 /// Every 211th float; random doubles of all exponents and of moderate size.
@@ -114,18 +113,28 @@ TEMPLATE_TEST_CASE("where exp does not give subnormal numbers it gives 0", "", f
   }
 }
 
-TEST_CASE("weights are right to a few roundings, up to 88") {
-  double largest = 0;
-  for (int i = -8698; i <= 8800; ++i) {
+TEST_CASE("weights are right to a few roundings, up to 2^127") {
+  double largest = 0, finite = 0;
+  for (int i = -12690; i <= 12700; ++i) {
     const float x = static_cast<float>(i) / 100;
-    const double want = std::exp(static_cast<double>(x));
-    largest = std::fmax(largest, std::fabs(first<float>(rlhf::exp_weight(pack<float>(x))) - want) / want);
+    const double want = std::exp2(static_cast<double>(x));
+    if (i >= -12600)
+      largest = std::fmax(largest, std::fabs(first<float>(rlhf::exp2_weight(pack<float>(x))) - want) / want);
+    if (i >= -12600 && i <= 10000)
+      finite = std::fmax(
+          finite, std::fabs(first<float>(rlhf::number_traits<pack<float>>::exp2_finite(pack<float>(x))) - want) / want);
   }
-  CHECK(largest < 4e-7);
-  CHECK(first<float>(rlhf::exp_weight(pack<float>(-infinity<float>))) == 0);
-  CHECK(first<float>(rlhf::exp_weight(pack<float>(-3e38f))) == 0);
-  CHECK(first<float>(rlhf::exp_weight(pack<float>(0.0f))) == 1);
-  CHECK(std::isnan(first<float>(rlhf::exp_weight(pack<float>(quiet_nan<float>)))));
+  CHECK(largest < 6e-7);
+  CHECK(finite < 6e-7);
+  CHECK(first<float>(rlhf::exp2_weight(pack<float>(-infinity<float>))) == 0);
+  CHECK(first<float>(rlhf::exp2_weight(pack<float>(-3e38f))) == 0);
+  CHECK(first<float>(rlhf::exp2_weight(pack<float>(0.0f))) == 1);
+  CHECK(std::isnan(first<float>(rlhf::exp2_weight(pack<float>(quiet_nan<float>)))));
+  // Unseen logits: what is too large shows, and what is far below is nothing.
+  for (const float x : {101.0f, 126.9f, 128.0f, 1000.0f, 1e6f, 3e38f})
+    CHECK(first<float>(rlhf::number_traits<pack<float>>::exp2_finite(pack<float>(x))) > 1e30f);
+  for (const float x : {-200.0f, -1e4f, -3e5f, -8e5f, -1e9f, -3e38f})
+    CHECK(first<float>(rlhf::number_traits<pack<float>>::exp2_finite(pack<float>(x))) == 0);
 }
 
 TEMPLATE_TEST_CASE("functions of lanes at their edges", "", float, double) {
@@ -171,9 +180,9 @@ TEMPLATE_TEST_CASE("functions of lanes at their edges", "", float, double) {
   std::memset(&all_ones, 0xff, sizeof all_ones);
   for (const T bad : {quiet_nan<T>, -quiet_nan<T>, all_ones}) {
     const V x(bad), one(1);
-    for (const V& y : {rlhf::exp(x), rlhf::log(x), rlhf::log1p(x), rlhf::expm1(x), rlhf::tanh(x), rlhf::sqrt(x), rlhf::abs(x),
-                       rlhf::exp_weight(x), rlhf::min(x, one), rlhf::min(one, x), rlhf::max(x, one), rlhf::max(one, x), x + one,
-                       -x})
+    for (const V& y : {rlhf::exp(x), rlhf::log(x), rlhf::log1p(x), rlhf::expm1(x), rlhf::tanh(x), rlhf::sqrt(x),
+                       rlhf::abs(x), rlhf::exp2_weight(x), rlhf::min(x, one), rlhf::min(one, x), rlhf::max(x, one),
+                       rlhf::max(one, x), x + one, -x})
       CHECK(std::isnan(first<T>(y)));
   }
 }
@@ -325,7 +334,8 @@ struct halve {
   T* data;
   template <class V>
   RLHF_INLINE void operator()(std::int64_t j) const {
-    rlhf::memory_traits<V>::store(data + j, rlhf::memory_traits<V>::load(data + j) * V(rlhf::number_traits<V>::constant(0.5)));
+    rlhf::memory_traits<V>::store(data + j,
+                                  rlhf::memory_traits<V>::load(data + j) * V(rlhf::number_traits<V>::constant(0.5)));
   }
 };
 

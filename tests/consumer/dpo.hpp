@@ -6,12 +6,13 @@
 #include <rlhf/algorithm/dpo.hpp>
 
 template <class Backend>
-rlhf::status dpo_step(Backend& backend, const float* w, const float* l, const float* ref_w, const float* ref_l, std::int64_t pairs,
-                      float* loss, float* grad_w, float* grad_l) {
+rlhf::status dpo_step(Backend& backend, const float* w, const float* l, const float* ref_w, const float* ref_l,
+                      std::int64_t pairs, float* loss, float* grad_w, float* grad_l) {
   const rlhf::dpo dpo{.beta = 0.1};
-  return dpo(backend,
-             {.chosen = {w, pairs}, .rejected = {l, pairs}, .ref_chosen = {ref_w, pairs}, .ref_rejected = {ref_l, pairs}},
-             {.loss = {loss, 1}, .grad_chosen = {grad_w, pairs}, .grad_rejected = {grad_l, pairs}});
+  return dpo(
+      backend,
+      {.chosen = {w, pairs}, .rejected = {l, pairs}, .ref_chosen = {ref_w, pairs}, .ref_rejected = {ref_l, pairs}},
+      {.loss = {loss, 1}, .grad_chosen = {grad_w, pairs}, .grad_rejected = {grad_l, pairs}});
 }
 
 /// Two pairs with margins 2 and -1: 0 when the numbers are right.
@@ -26,5 +27,8 @@ int run(const char* name) {
   std::printf("%s: DPO loss %.7f, wants %.7f; gradient %.7f, wants %.7f\n", name, static_cast<double>(loss), wants,
               static_cast<double>(grad_w[0]), slope);
   const auto near = [](double a, double b) { return std::abs(a - b) < 1e-6; };
-  return done && near(static_cast<double>(loss), wants) && near(static_cast<double>(grad_w[0]), slope) && grad_l[0] == -grad_w[0] ? 0 : 1;
+  return done && near(static_cast<double>(loss), wants) && near(static_cast<double>(grad_w[0]), slope) &&
+                 grad_l[0] == -grad_w[0]
+             ? 0
+             : 1;
 }

@@ -15,7 +15,8 @@ namespace {
 
 /// The number that the bits stand for, from sign, exponent and fraction.
 double meaning(unsigned bits, int exponent_bits, int fraction_bits) {
-  const unsigned exponent = (bits >> fraction_bits) & ((1u << exponent_bits) - 1), fraction = bits & ((1u << fraction_bits) - 1);
+  const unsigned exponent = (bits >> fraction_bits) & ((1u << exponent_bits) - 1),
+                 fraction = bits & ((1u << fraction_bits) - 1);
   const int bias = (1 << (exponent_bits - 1)) - 1;
   const double sign = (bits >> 15) != 0 ? -1 : 1;
   if (exponent == (1u << exponent_bits) - 1)
@@ -42,7 +43,7 @@ Half from_bits(unsigned bits) {
 /// The nearest pattern to a finite positive x, by looking at both neighbours; ties go to the even one.
 template <class Half>
 unsigned nearest(double x) {
-  const unsigned infinite = ((1u << exponent_bits<Half>) - 1) << (15 - exponent_bits<Half>);
+  const unsigned infinite = ((1u << exponent_bits<Half>)-1) << (15 - exponent_bits<Half>);
   unsigned low = 0, high = infinite;  // meaning(low) <= x; patterns of positive numbers are ordered
   while (high - low > 1) {
     const unsigned middle = (low + high) / 2;
@@ -50,7 +51,8 @@ unsigned nearest(double x) {
   }
   const double below = meaning(from_bits<Half>(low));
   // Infinity counts as the next step of the same size.
-  const double above = high == infinite ? below + (below - meaning(from_bits<Half>(low - 1))) : meaning(from_bits<Half>(high));
+  const double above =
+      high == infinite ? below + (below - meaning(from_bits<Half>(low - 1))) : meaning(from_bits<Half>(high));
   if (x - below != above - x) return x - below < above - x ? low : high;
   return low % 2 == 0 ? low : high;
 }

@@ -25,12 +25,15 @@ TEST_CASE("a status is true when all went well") {
 }
 
 TEST_CASE("messages name function, argument, got and want") {
-  CHECK(text(remark::shape("policy_loss", "advantage", 480, 512)) == "policy_loss: advantage has 480 elements, wants 512");
+  CHECK(text(remark::shape("policy_loss", "advantage", 480, 512)) ==
+        "policy_loss: advantage has 480 elements, wants 512");
   CHECK(text(remark::null("policy_loss", "logp")) == "policy_loss: logp is null, wants a pointer to its elements");
-  CHECK(text(remark::argument("ppo_clip", "low", -0.5, "0 <= low <= 1")) == "ppo_clip: low is -0.5, wants 0 <= low <= 1");
+  CHECK(text(remark::argument("ppo_clip", "low", -0.5, "0 <= low <= 1")) ==
+        "ppo_clip: low is -0.5, wants 0 <= low <= 1");
   CHECK(text(remark::empty("policy_loss", "mask")) == "policy_loss: mask selects no element; all outputs are 0");
   CHECK(text(remark::memory("gae")) == "gae: scratch could not be allocated");
-  CHECK(text({errc::index, "token_logp", "target", "outside the vocabulary in rows:", 3, 0, "0 <= target < vocabulary"}) ==
+  CHECK(text({errc::index, "token_logp", "target", "outside the vocabulary in rows:", 3, 0,
+              "0 <= target < vocabulary"}) ==
         "token_logp: target outside the vocabulary in rows: 3, wants 0 <= target < vocabulary");
   CHECK(text({errc::index, "f", "offsets", "starts at", 2, 0, nullptr}) == "f: offsets starts at 2, wants 0");
   CHECK(text({errc::backend, "map", "Thrust", "out of memory", 0, 0, nullptr}) == "map: Thrust out of memory");

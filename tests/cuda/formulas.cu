@@ -15,8 +15,8 @@ namespace {
 template <class Objective, class T>
 __global__ void token_losses(Objective objective, rlhf::view<const T, 1, rlhf::cuda_space> logp,
                              rlhf::view<const T, 1, rlhf::cuda_space> old_logp,
-                             rlhf::view<const T, 1, rlhf::cuda_space> advantage, rlhf::view<T, 1, rlhf::cuda_space> loss,
-                             rlhf::view<T, 1, rlhf::cuda_space> gradient) {
+                             rlhf::view<const T, 1, rlhf::cuda_space> advantage,
+                             rlhf::view<T, 1, rlhf::cuda_space> loss, rlhf::view<T, 1, rlhf::cuda_space> gradient) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i >= logp.extent) return;
   rlhf::token<rlhf::dual<T>> t;
@@ -68,7 +68,8 @@ __global__ void other_formulas(const float* x, float* y) {
   p.chosen.ref_logp = p.rejected.ref_logp = x[2];
   p.chosen.length = p.rejected.length = x[3];
   p.chosen.reward = p.rejected.reward = x[4];
-  y[0] = (rlhf::dpo_sigmoid{}(p) + rlhf::dpo_hinge{}(p) + rlhf::ipo{}(p) + rlhf::dpo_robust{}(p) + rlhf::rebel{}(p)).partial[1];
+  y[0] = (rlhf::dpo_sigmoid{}(p) + rlhf::dpo_hinge{}(p) + rlhf::ipo{}(p) + rlhf::dpo_robust{}(p) + rlhf::rebel{}(p))
+             .partial[1];
   rlhf::value_item<rlhf::dual<float>> v;
   v.value = rlhf::dual<float>::variable(x[5], 0);
   v.old_value = v.returns = x[6];
@@ -83,12 +84,12 @@ __global__ void other_formulas(const float* x, float* y) {
 
 template __global__ void token_losses(rlhf::ppo_clip, rlhf::view<const float, 1, rlhf::cuda_space>,
                                       rlhf::view<const float, 1, rlhf::cuda_space>,
-                                      rlhf::view<const float, 1, rlhf::cuda_space>, rlhf::view<float, 1, rlhf::cuda_space>,
-                                      rlhf::view<float, 1, rlhf::cuda_space>);
+                                      rlhf::view<const float, 1, rlhf::cuda_space>,
+                                      rlhf::view<float, 1, rlhf::cuda_space>, rlhf::view<float, 1, rlhf::cuda_space>);
 template __global__ void token_losses(rlhf::reinforce, rlhf::view<const double, 1, rlhf::cuda_space>,
                                       rlhf::view<const double, 1, rlhf::cuda_space>,
-                                      rlhf::view<const double, 1, rlhf::cuda_space>, rlhf::view<double, 1, rlhf::cuda_space>,
-                                      rlhf::view<double, 1, rlhf::cuda_space>);
+                                      rlhf::view<const double, 1, rlhf::cuda_space>,
+                                      rlhf::view<double, 1, rlhf::cuda_space>, rlhf::view<double, 1, rlhf::cuda_space>);
 template __global__ void functions(const float*, float*);
 template __global__ void functions(const double*, double*);
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# -ffast-math and -Ofast are refused by every header that computes, with a message that names the remedy.
+# -ffast-math, -Ofast and -ffinite-math-only are refused by every header that computes, with a message that names the remedy.
 # usage: check.sh toolchain.sh compiler
 source "$(dirname "$0")/../support/compilers.sh"
 compiler=$1
@@ -14,7 +14,7 @@ while IFS= read -r header; do
     backend/eigen* | theory/*) [[ ${#eigen_dirs[@]} -gt 0 ]] || continue; flags+=("${eigen_flags[@]}") ;;
     backend/thrust*) [[ ${#thrust_dirs[@]} -gt 0 ]] || continue; flags+=("${thrust_flags[@]}") ;;
   esac
-  for flag in -ffast-math -Ofast; do
+  for flag in -ffast-math -Ofast -ffinite-math-only; do
     [[ $flag == -ffast-math || $header == core/config.hpp ]] || continue
     checked=$((checked + 1))
     if message=$(printf '#include <rlhf/%s>\n' "$header" |

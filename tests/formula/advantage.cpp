@@ -18,7 +18,8 @@ struct result {
 };
 /// Rewards and values are two of the batch's streams.
 template <class Estimator>
-result run(const Estimator& estimator, const token_batch& b, const std::vector<double>& bootstrap, bool with_value = true) {
+result run(const Estimator& estimator, const token_batch& b, const std::vector<double>& bootstrap,
+           bool with_value = true) {
   rlhf::reference_backend backend;
   result r{{}, std::vector<double>(b.size(), 99), std::vector<double>(b.size(), 99)};
   rlhf::advantage_inputs<double> in;
@@ -31,8 +32,8 @@ result run(const Estimator& estimator, const token_batch& b, const std::vector<d
 }
 
 /// GAE over the valid tokens of a sequence, without looking at any other slot.
-void plain_gae(const std::vector<double>& reward, const std::vector<double>& value, double bootstrap, double gamma, double lambda,
-               std::vector<double>& advantage) {
+void plain_gae(const std::vector<double>& reward, const std::vector<double>& value, double bootstrap, double gamma,
+               double lambda, std::vector<double>& advantage) {
   advantage.assign(reward.size(), 0);
   for (std::size_t t = 0; t < reward.size(); ++t) {
     double weight = 1;
@@ -61,7 +62,8 @@ TEST_CASE("GAE carried across gaps is GAE of the tokens alone") {
     for (const double lambda : {1.0, 0.95, 0.0})
       for (const bool with_bootstrap : {false, true}) {
         CAPTURE(gamma, lambda, with_bootstrap);
-        const auto r = run(rlhf::gae{.gamma = gamma, .lambda = lambda}, b, with_bootstrap ? bootstrap : std::vector<double>{});
+        const auto r =
+            run(rlhf::gae{.gamma = gamma, .lambda = lambda}, b, with_bootstrap ? bootstrap : std::vector<double>{});
         REQUIRE(r.status);
         for (std::int64_t s = 0; s < 9; ++s) {
           std::vector<double> reward, value, want;
@@ -168,7 +170,8 @@ TEST_CASE("advantages may be written over their inputs") {
   in.reward = b.advantage;
   in.value = b.entropy;
   in.mask = b.mask;
-  REQUIRE(rlhf::advantage_estimate{rlhf::gae{}}(backend, b.layout(), in, rlhf::advantage_outputs<double>{b.advantage, b.entropy}));
+  REQUIRE(rlhf::advantage_estimate{rlhf::gae{}}(backend, b.layout(), in,
+                                                rlhf::advantage_outputs<double>{b.advantage, b.entropy}));
   CHECK(b.advantage == apart.advantage);
   CHECK(b.entropy == apart.returns);
 }
@@ -222,7 +225,8 @@ TEST_CASE("whitening far from 0 keeps its digits; shards whitened by merged mome
   a.merge(b);
   REQUIRE(rlhf::whitening{}(backend, rlhf::whiten_inputs<double>{first, {}, &a}, left));
   REQUIRE(rlhf::whitening{}(backend, rlhf::whiten_inputs<double>{second, {}, &a}, right));
-  for (std::size_t i = 0; i < 1000; ++i) CHECK((i < 400 ? left[i] : right[i - 400]) == Approx(whole[i]).epsilon(1e-7).margin(1e-7));
+  for (std::size_t i = 0; i < 1000; ++i)
+    CHECK((i < 400 ? left[i] : right[i - 400]) == Approx(whole[i]).epsilon(1e-7).margin(1e-7));
 }
 
 TEST_CASE("whitening in float of values far from 0") {
@@ -242,7 +246,8 @@ TEST_CASE("whitening of one value, of equal values, of nothing") {
   CHECK(out[0] == 0);
   REQUIRE(rlhf::whitening{}(backend, rlhf::whiten_inputs<double>{equal, {}}, out));
   for (const double v : out) CHECK(v == 0);
-  REQUIRE(rlhf::whitening{{.divisor = rlhf::spread::plus, .epsilon = 0}}(backend, rlhf::whiten_inputs<double>{equal, {}}, out));
+  REQUIRE(rlhf::whitening{{.divisor = rlhf::spread::plus, .epsilon = 0}}(backend,
+                                                                         rlhf::whiten_inputs<double>{equal, {}}, out));
   for (const double v : out) CHECK(v == 0);
   rlhf::whiten_inputs<double> in;
   in.x = spoilt;
@@ -263,7 +268,8 @@ TEST_CASE("group advantages: GRPO, batch scale, Dr. GRPO; lone, equal and missin
     REQUIRE(rlhf::grouped{how}(backend, rlhf::group_inputs<double>{{rlhf::packed(offsets)}, reward}, out));
     return out;
   };
-  const double mean = 7.0 / 3, deviation = std::sqrt(((1 - mean) * (1 - mean) + (2 - mean) * (2 - mean) + (4 - mean) * (4 - mean)) / 2);
+  const double mean = 7.0 / 3,
+               deviation = std::sqrt(((1 - mean) * (1 - mean) + (2 - mean) * (2 - mean) + (4 - mean) * (4 - mean)) / 2);
   const auto grpo = run_with({.epsilon = 1e-4});
   CHECK(grpo[0] == Approx((1 - mean) / (deviation + 1e-4)).epsilon(1e-12));
   CHECK(grpo[2] == Approx((4 - mean) / (deviation + 1e-4)).epsilon(1e-12));
@@ -290,8 +296,10 @@ TEST_CASE("a group's deviation does not cancel far from 0") {
   const std::vector<std::int64_t> offsets = {0, 4};
   const std::vector<double> reward = {1e8, 1e8 + 1e-3, 1e8 + 2e-3, 1e8 + 3e-3};
   std::vector<double> out(4);
-  REQUIRE(rlhf::grouped{rlhf::group_advantage{.epsilon = 0}}(backend, rlhf::group_inputs<double>{{rlhf::packed(offsets)}, reward}, out));
-  for (std::size_t i = 0; i < 4; ++i) CHECK(out[i] == Approx((static_cast<double>(i) - 1.5) / std::sqrt(5.0 / 3)).epsilon(1e-4));
+  REQUIRE(rlhf::grouped{rlhf::group_advantage{.epsilon = 0}}(
+      backend, rlhf::group_inputs<double>{{rlhf::packed(offsets)}, reward}, out));
+  for (std::size_t i = 0; i < 4; ++i)
+    CHECK(out[i] == Approx((static_cast<double>(i) - 1.5) / std::sqrt(5.0 / 3)).epsilon(1e-4));
 }
 
 TEST_CASE("groups in any order") {

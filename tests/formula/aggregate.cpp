@@ -52,10 +52,12 @@ auto loss_with(const Aggregate& aggregate) {
 
 /// Runs with groups where the aggregate wants them: prompts [first, last) of the batch.
 template <class Aggregate>
-test::token_result run_with(const Aggregate& aggregate, const token_batch& b, std::size_t first = 0, std::size_t last = 3) {
+test::token_result run_with(const Aggregate& aggregate, const token_batch& b, std::size_t first = 0,
+                            std::size_t last = 3) {
   rlhf::reference_backend backend;
   auto in = b.inputs();
-  std::vector<std::int64_t> offsets(prompts.begin() + static_cast<std::ptrdiff_t>(first), prompts.begin() + static_cast<std::ptrdiff_t>(last) + 1);
+  std::vector<std::int64_t> offsets(prompts.begin() + static_cast<std::ptrdiff_t>(first),
+                                    prompts.begin() + static_cast<std::ptrdiff_t>(last) + 1);
   for (auto& o : offsets) o -= prompts[first];
   if constexpr (requires { Aggregate::grouped; }) in.groups = {rlhf::packed(offsets)};
   return run(loss_with(aggregate), backend, b, in);
@@ -87,7 +89,8 @@ double prompt_tokens(const counts& c, std::size_t s) {
   double n = 0;
   for (std::size_t g = 0; g + 1 < prompts.size(); ++g)
     if (s >= static_cast<std::size_t>(prompts[g]) && s < static_cast<std::size_t>(prompts[g + 1]))
-      for (auto j = static_cast<std::size_t>(prompts[g]); j < static_cast<std::size_t>(prompts[g + 1]); ++j) n += c.tokens[j];
+      for (auto j = static_cast<std::size_t>(prompts[g]); j < static_cast<std::size_t>(prompts[g + 1]); ++j)
+        n += c.tokens[j];
   return n;
 }
 
@@ -122,7 +125,8 @@ void check_splits(const char* name, const Aggregate& aggregate, bool at_prompts 
       prompt = next_prompt;
     }
     CHECK(loss == Approx(whole.loss).epsilon(1e-12));
-    for (std::size_t i = 0; i < b.size(); ++i) CHECK(gradient[i] == Approx(whole.grad_logp[i]).epsilon(1e-12).margin(1e-18));
+    for (std::size_t i = 0; i < b.size(); ++i)
+      CHECK(gradient[i] == Approx(whole.grad_logp[i]).epsilon(1e-12).margin(1e-18));
     for (int k = 0; k < whole.stats.size; ++k) {
       const char* const statistic = whole.stats.entries[k].name;
       CAPTURE(statistic);
@@ -155,14 +159,22 @@ void check_packed(const char* name, const Aggregate& aggregate) {
 
 TEST_CASE("every mode weighs tokens as it is defined") {
   check_definition("token mean", rlhf::token_mean{}, [](const counts& c, std::size_t) { return 1 / c.all; });
-  check_definition("token mean, global", rlhf::token_mean{.tokens = 500, .scale = 4}, [](const counts&, std::size_t) { return 4.0 / 500; });
+  check_definition("token mean, global", rlhf::token_mean{.tokens = 500, .scale = 4},
+                   [](const counts&, std::size_t) { return 4.0 / 500; });
   check_definition("token sum", rlhf::token_sum{.scale = 0.5}, [](const counts&, std::size_t) { return 0.5; });
-  check_definition("fixed length", rlhf::fixed_length{.length = 20}, [](const counts& c, std::size_t) { return 1 / (20.0 * static_cast<double>(c.tokens.size())); });
-  check_definition("row mean", rlhf::row_mean{}, [](const counts& c, std::size_t s) { return 1 / (c.tokens[s] * static_cast<double>(c.tokens.size())); });
-  check_definition("sequence mean", rlhf::sequence_mean_token_mean{}, [](const counts& c, std::size_t s) { return 1 / (c.tokens[s] * c.nonempty); });
-  check_definition("sequence mean of sums", rlhf::sequence_mean_token_sum{.divisor = 8}, [](const counts& c, std::size_t) { return 1 / (8 * c.nonempty); });
-  check_definition("prompt mean", rlhf::prompt_mean{}, [](const counts& c, std::size_t s) { return 1 / (3 * prompt_tokens(c, s)); });
-  check_definition("length weighted", rlhf::length_weighted_mean{}, [](const counts& c, std::size_t) { return 1 / static_cast<double>(c.tokens.size()); });
+  check_definition("fixed length", rlhf::fixed_length{.length = 20},
+                   [](const counts& c, std::size_t) { return 1 / (20.0 * static_cast<double>(c.tokens.size())); });
+  check_definition("row mean", rlhf::row_mean{}, [](const counts& c, std::size_t s) {
+    return 1 / (c.tokens[s] * static_cast<double>(c.tokens.size()));
+  });
+  check_definition("sequence mean", rlhf::sequence_mean_token_mean{},
+                   [](const counts& c, std::size_t s) { return 1 / (c.tokens[s] * c.nonempty); });
+  check_definition("sequence mean of sums", rlhf::sequence_mean_token_sum{.divisor = 8},
+                   [](const counts& c, std::size_t) { return 1 / (8 * c.nonempty); });
+  check_definition("prompt mean", rlhf::prompt_mean{},
+                   [](const counts& c, std::size_t s) { return 1 / (3 * prompt_tokens(c, s)); });
+  check_definition("length weighted", rlhf::length_weighted_mean{},
+                   [](const counts& c, std::size_t) { return 1 / static_cast<double>(c.tokens.size()); });
 }
 
 TEST_CASE("a batch cut into calls adds up to itself, with denominators of the whole") {
@@ -219,7 +231,8 @@ TEST_CASE("dropped tokens keep their place in the denominator and their penalty"
   const auto objective = run(rlhf::policy_loss{rlhf::ppo_clip{}}, b);
   const auto penalty = run(rlhf::policy_loss{rlhf::none{}, rlhf::kl_penalty{rlhf::k3{}, 0.1}}, b);
   for (std::size_t i = 0; i < b.size(); ++i)
-    CHECK(r.grad_logp[i] == Approx((keep[i] ? objective.grad_logp[i] : 0) + penalty.grad_logp[i]).epsilon(1e-12).margin(1e-18));
+    CHECK(r.grad_logp[i] ==
+          Approx((keep[i] ? objective.grad_logp[i] : 0) + penalty.grad_logp[i]).epsilon(1e-12).margin(1e-18));
 }
 
 TEST_CASE("importance weights multiply the objective, not the penalty; per token or per sequence") {
@@ -231,13 +244,15 @@ TEST_CASE("importance weights multiply the objective, not the penalty; per token
   auto by_token = b.inputs(), by_sequence = b.inputs();
   by_token.weight = each;
   by_sequence.weight = per_sequence;
-  const auto r = run(loss_with(rlhf::row_mean{}), backend, b, by_token), s = run(loss_with(rlhf::row_mean{}), backend, b, by_sequence);
+  const auto r = run(loss_with(rlhf::row_mean{}), backend, b, by_token),
+             s = run(loss_with(rlhf::row_mean{}), backend, b, by_sequence);
   const auto objective = run(rlhf::policy_loss{rlhf::ppo_clip{}, rlhf::none{}, rlhf::row_mean{}}, b);
   const auto penalty = run(rlhf::policy_loss{rlhf::none{}, rlhf::kl_penalty{rlhf::k3{}, 0.1}, rlhf::row_mean{}}, b);
   CHECK(r.grad_logp == s.grad_logp);
   CHECK(r.loss == s.loss);
   for (std::size_t i = 0; i < b.size(); ++i)
-    CHECK(r.grad_logp[i] == Approx(each[i] * objective.grad_logp[i] + penalty.grad_logp[i]).epsilon(1e-12).margin(1e-18));
+    CHECK(r.grad_logp[i] ==
+          Approx(each[i] * objective.grad_logp[i] + penalty.grad_logp[i]).epsilon(1e-12).margin(1e-18));
 }
 
 TEST_CASE("an advantage of each sequence is that of all its tokens") {
@@ -269,7 +284,8 @@ TEST_CASE("one sequence's gradient does not see how long its neighbours are") {
     for (std::size_t k = 0; k < from.size(); ++k) (*to[k])[j] = (*from[k])[i];
     wide.mask[j] = narrow.mask[i];
   }
-  const auto a = run(loss_with(rlhf::fixed_length{.length = 6}), narrow), b = run(loss_with(rlhf::fixed_length{.length = 6}), wide);
+  const auto a = run(loss_with(rlhf::fixed_length{.length = 6}), narrow),
+             b = run(loss_with(rlhf::fixed_length{.length = 6}), wide);
   CHECK(a.loss == b.loss);
   for (std::size_t i = 0; i < narrow.size(); ++i) CHECK(a.grad_logp[i] == b.grad_logp[i / 6 * 15 + i % 6 + 4]);
 }

@@ -26,7 +26,8 @@ struct logits {
     for (std::size_t i = 0; i < z.size(); ++i) z[i] = L(static_cast<rlhf::compute_t<L>>(values[i]));
     for (auto& t : target) t = static_cast<std::int32_t>(random() % static_cast<unsigned>(v));
     for (std::int64_t i = 0; i < rows; ++i)  // padding that must not be read
-      for (std::int64_t j = v; j < p; ++j) z[static_cast<std::size_t>(i * p + j)] = L(static_cast<rlhf::compute_t<L>>(not_a_number));
+      for (std::int64_t j = v; j < p; ++j)
+        z[static_cast<std::size_t>(i * p + j)] = L(static_cast<rlhf::compute_t<L>>(not_a_number));
   }
   [[nodiscard]] double at(std::int64_t i, std::int64_t j) const {
     return static_cast<double>(static_cast<rlhf::compute_t<L>>(z[static_cast<std::size_t>(i * pitch + j)]));
@@ -44,8 +45,10 @@ template <class L>
 distribution softmax(const logits<L>& x, std::int64_t row, double temperature = 1) {
   distribution d;
   long double top = -infinity, sum = 0;
-  for (std::int64_t j = 0; j < x.vocabulary; ++j) top = std::max(top, static_cast<long double>(x.at(row, j)) / temperature);
-  for (std::int64_t j = 0; j < x.vocabulary; ++j) sum += std::exp(static_cast<long double>(x.at(row, j)) / temperature - top);
+  for (std::int64_t j = 0; j < x.vocabulary; ++j)
+    top = std::max(top, static_cast<long double>(x.at(row, j)) / temperature);
+  for (std::int64_t j = 0; j < x.vocabulary; ++j)
+    sum += std::exp(static_cast<long double>(x.at(row, j)) / temperature - top);
   d.lse = top + std::log(sum);
   for (std::int64_t j = 0; j < x.vocabulary; ++j) {
     const long double l = static_cast<long double>(x.at(row, j)) / temperature - d.lse, p = std::exp(l);
@@ -86,7 +89,8 @@ void check_forward(double reach, double temperature, double tolerance) {
     const auto r = static_cast<std::size_t>(i);
     const distribution d = softmax(x, i, temperature);
     const double scale = 1 + reach / temperature;
-    CHECK(static_cast<double>(f.logp[r]) == Approx(static_cast<double>(d.logp[static_cast<std::size_t>(x.target[r])])).margin(tolerance * scale));
+    CHECK(static_cast<double>(f.logp[r]) ==
+          Approx(static_cast<double>(d.logp[static_cast<std::size_t>(x.target[r])])).margin(tolerance * scale));
     CHECK(static_cast<double>(f.lse[r]) == Approx(static_cast<double>(d.lse)).margin(tolerance * scale));
     CHECK(static_cast<double>(f.entropy[r]) == Approx(static_cast<double>(d.entropy)).margin(10 * tolerance));
     CHECK(static_cast<double>(f.squares[r]) == Approx(static_cast<double>(d.squares)).margin(10 * tolerance));
@@ -102,7 +106,8 @@ struct backward_result {
   std::vector<double> grad;
 };
 /// Gradient of sum g logp + h entropy.
-backward_result backward(const logits<double>& x, const std::vector<double>& g, const std::vector<double>& h, double temperature) {
+backward_result backward(const logits<double>& x, const std::vector<double>& g, const std::vector<double>& h,
+                         double temperature) {
   const auto f = run(x, temperature);
   backward_result r;
   r.grad.assign(x.z.size(), 99);
@@ -114,7 +119,8 @@ backward_result backward(const logits<double>& x, const std::vector<double>& g, 
     gradients.entropy = f.entropy;
     gradients.grad_entropy = h;
   }
-  r.status = rlhf::token_logp_backward(backend, x.inputs(temperature), gradients, rlhf::view<double, 2>(r.grad.data(), x.rows, x.pitch));
+  r.status = rlhf::token_logp_backward(backend, x.inputs(temperature), gradients,
+                                       rlhf::view<double, 2>(r.grad.data(), x.rows, x.pitch));
   return r;
 }
 
@@ -177,9 +183,11 @@ TEST_CASE("ignored rows give zeros and are not counted; targets outside the voca
   CHECK(f.logp[1] == Approx(static_cast<double>(softmax(x, 1).logp[2])));
   CHECK(f.stats["rows"] == 2);
   const auto r = backward(x, {1, 1, 1, 1, 1}, {}, 1);
-  CHECK(test::text(r.status) == "token_logp_backward: target outside the vocabulary in rows: 2, wants 0 <= target < vocabulary");
+  CHECK(test::text(r.status) ==
+        "token_logp_backward: target outside the vocabulary in rows: 2, wants 0 <= target < vocabulary");
   for (const std::int64_t i : {0, 2, 3})
-    for (std::int64_t j = 0; j < x.pitch; ++j) CHECK(test::is_plain_zero(r.grad[static_cast<std::size_t>(i * x.pitch + j)]));
+    for (std::int64_t j = 0; j < x.pitch; ++j)
+      CHECK(test::is_plain_zero(r.grad[static_cast<std::size_t>(i * x.pitch + j)]));
 }
 
 TEST_CASE("the gradient of logits is that of central differences, with entropy, temperature and padding") {
@@ -241,7 +249,8 @@ TEST_CASE("rows that nothing flows into are cleared without being read") {
   rlhf::reference_backend backend;
   const std::vector<double> g = {0, 1}, lse = {not_a_number, static_cast<double>(softmax(x, 1).lse)};
   std::vector<double> grad(8, 99);
-  REQUIRE(rlhf::token_logp_backward(backend, x.inputs(), rlhf::logp_gradients<double>{lse, g, {}, {}}, rlhf::view<double, 2>(grad.data(), 2, 4)));
+  REQUIRE(rlhf::token_logp_backward(backend, x.inputs(), rlhf::logp_gradients<double>{lse, g, {}, {}},
+                                    rlhf::view<double, 2>(grad.data(), 2, 4)));
   for (std::size_t j = 0; j < 4; ++j) CHECK(test::is_plain_zero(grad[j]));
   CHECK(grad[4] != 0);
 }
@@ -258,9 +267,11 @@ TEST_CASE("16-bit gradients are rounded once, from float") {
     const distribution d = softmax(x, i);
     for (std::int64_t j = 0; j < 33; ++j) {
       const auto k = static_cast<std::size_t>(j);
-      const double want = static_cast<double>(g[static_cast<std::size_t>(i)]) *
-                          static_cast<double>((x.target[static_cast<std::size_t>(i)] == j ? 1 : 0) - std::exp(d.logp[k]));
-      CHECK(static_cast<double>(static_cast<float>(grad[static_cast<std::size_t>(i * 33 + j)])) == Approx(want).epsilon(0.0045).margin(1e-7));
+      const double want =
+          static_cast<double>(g[static_cast<std::size_t>(i)]) *
+          static_cast<double>((x.target[static_cast<std::size_t>(i)] == j ? 1 : 0) - std::exp(d.logp[k]));
+      CHECK(static_cast<double>(static_cast<float>(grad[static_cast<std::size_t>(i * 33 + j)])) ==
+            Approx(want).epsilon(0.0045).margin(1e-7));
     }
   }
 }

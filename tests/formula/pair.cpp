@@ -21,7 +21,8 @@ using test::infinity;
 using test::not_a_number;
 
 struct plain {
-  double chosen, rejected, ref_chosen, ref_rejected, chosen_length, rejected_length, chosen_reward, rejected_reward, margin;
+  double chosen, rejected, ref_chosen, ref_rejected, chosen_length, rejected_length, chosen_reward, rejected_reward,
+      margin;
   double a() const { return chosen - ref_chosen; }
   double b() const { return rejected - ref_rejected; }
   double d() const { return a() - b(); }
@@ -57,12 +58,14 @@ struct pair_batch {
         if (mask[i] == 0) c[i] = i % 3 == 0 ? not_a_number : i % 3 == 1 ? infinity : -infinity;
   }
   [[nodiscard]] rlhf::pair_inputs<double> inputs() const {
-    rlhf::pair_inputs<double> in{column[0], column[1], column[2], column[3], column[4], column[5], column[6], column[7], column[8], {}, {}};
+    rlhf::pair_inputs<double> in{column[0], column[1], column[2], column[3], column[4], column[5],
+                                 column[6], column[7], column[8], {},        {}};
     in.mask = mask;
     return in;
   }
   [[nodiscard]] plain at(std::size_t i) const {
-    return {column[0][i], column[1][i], column[2][i], column[3][i], column[4][i], column[5][i], column[6][i], column[7][i], column[8][i]};
+    return {column[0][i], column[1][i], column[2][i], column[3][i], column[4][i],
+            column[5][i], column[6][i], column[7][i], column[8][i]};
   }
 };
 
@@ -103,7 +106,8 @@ void check(const char* name, const Objective& objective, Value value) {
     for (std::size_t i = 0; i < n; ++i) {
       CAPTURE(i);
       if (batch.mask[i] == 0) {
-        CHECK((test::is_plain_zero(r.gradient[0][i]) && test::is_plain_zero(r.gradient[1][i]) && test::is_plain_zero(r.per_pair[i])));
+        CHECK((test::is_plain_zero(r.gradient[0][i]) && test::is_plain_zero(r.gradient[1][i]) &&
+               test::is_plain_zero(r.per_pair[i])));
         continue;
       }
       sum += value(batch.at(i));
@@ -113,14 +117,16 @@ void check(const char* name, const Objective& objective, Value value) {
         plain above = batch.at(i), below = batch.at(i);
         (side == 0 ? above.chosen : above.rejected) += h;
         (side == 0 ? below.chosen : below.rejected) -= h;
-        CHECK(r.gradient[side][i] * count == Approx((value(above) - value(below)) / (2 * h)).epsilon(1e-6).margin(1e-7));
+        CHECK(r.gradient[side][i] * count ==
+              Approx((value(above) - value(below)) / (2 * h)).epsilon(1e-6).margin(1e-7));
         if (i == 3) {
           const auto f = [&](const std::vector<double>& x) {
             pair_batch moved = batch;
             moved.column[side] = x;
             return run(loss, moved.inputs()).loss;
           };
-          CHECK(r.gradient[side][i] == Approx(test::central_difference(f, batch.column[side], i)).epsilon(1e-5).margin(1e-8));
+          CHECK(r.gradient[side][i] ==
+                Approx(test::central_difference(f, batch.column[side], i)).epsilon(1e-5).margin(1e-8));
         }
       }
     }
@@ -167,14 +173,17 @@ void check_finite(const char* name, const Objective& o) {
 
 TEST_CASE("DPO and its close relatives") {
   check("dpo", rlhf::dpo_sigmoid{.beta = 0.3}, [](const plain& p) { return smoothed(0.3 * p.d(), 0); });
-  check("dpo smoothed", rlhf::dpo_sigmoid{.beta = 0.3, .label_smoothing = 0.1}, [](const plain& p) { return smoothed(0.3 * p.d(), 0.1); });
-  check("dpo norm", rlhf::dpo_sigmoid_norm{.beta = 2, .label_smoothing = 0.2}, [](const plain& p) { return smoothed(2 * p.per_token(), 0.2); });
+  check("dpo smoothed", rlhf::dpo_sigmoid{.beta = 0.3, .label_smoothing = 0.1},
+        [](const plain& p) { return smoothed(0.3 * p.d(), 0.1); });
+  check("dpo norm", rlhf::dpo_sigmoid_norm{.beta = 2, .label_smoothing = 0.2},
+        [](const plain& p) { return smoothed(2 * p.per_token(), 0.2); });
   check("hinge", rlhf::dpo_hinge{.beta = 0.3}, [](const plain& p) { return std::max(0.0, 1 - 0.3 * p.d()); });
   check("ipo", rlhf::ipo{.beta = 0.2}, [](const plain& p) { return sq(p.per_token() - 2.5); });
   check("ipo sum", rlhf::ipo_sum{.beta = 0.2}, [](const plain& p) { return sq(p.d() - 2.5); });
   check("robust", rlhf::dpo_robust{.beta = 0.3, .label_smoothing = 0.2},
         [](const plain& p) { return (-0.8 * log_sigmoid(0.3 * p.d()) + 0.2 * log_sigmoid(-0.3 * p.d())) / 0.6; });
-  check("rebel", rlhf::rebel{.eta = 0.7}, [](const plain& p) { return sq(p.d() - 0.7 * (p.chosen_reward - p.rejected_reward)); });
+  check("rebel", rlhf::rebel{.eta = 0.7},
+        [](const plain& p) { return sq(p.d() - 0.7 * (p.chosen_reward - p.rejected_reward)); });
   check("rebel, paper", rlhf::rebel{.eta = 0.7, .paper_scaling = true},
         [](const plain& p) { return sq(p.d() / 0.7 - (p.chosen_reward - p.rejected_reward)); });
 }
@@ -189,8 +198,10 @@ TEST_CASE("objectives with anchors, and of other margins") {
   check("sppo", rlhf::sppo{.beta = 0.4}, [](const plain& p) {
     return 0.5 * (sq(p.a() - (p.chosen_reward - 0.5) / 0.4) + sq(p.b() - (p.rejected_reward - 0.5) / 0.4));
   });
-  check("apo zero", rlhf::apo_zero{.beta = 0.3}, [](const plain& p) { return 1 - sigmoid(0.3 * p.a()) + sigmoid(0.3 * p.b()); });
-  check("apo down", rlhf::apo_down{.beta = 0.3}, [](const plain& p) { return sigmoid(0.3 * p.a()) + 1 - sigmoid(0.3 * p.d()); });
+  check("apo zero", rlhf::apo_zero{.beta = 0.3},
+        [](const plain& p) { return 1 - sigmoid(0.3 * p.a()) + sigmoid(0.3 * p.b()); });
+  check("apo down", rlhf::apo_down{.beta = 0.3},
+        [](const plain& p) { return sigmoid(0.3 * p.a()) + 1 - sigmoid(0.3 * p.d()); });
   check("exo", rlhf::exo_pair{.beta = 0.3, .label_smoothing = 0.01}, [](const plain& p) {
     const double q = sigmoid(0.3 * p.d());
     return q * std::log(q / 0.99) + (1 - q) * std::log((1 - q) / 0.01);
@@ -209,43 +220,53 @@ TEST_CASE("objectives with anchors, and of other margins") {
   const auto truth = [](const plain& p) { return sigmoid(2 * (p.chosen_reward - p.rejected_reward)); };
   check("rpo square", rlhf::reward_aware_dpo{.beta = 0.3, .eta = 2, .measure = measure::square},
         [](const plain& p) { return sq(0.3 * p.d() - 2 * (p.chosen_reward - p.rejected_reward)); });
-  check("rpo forward", rlhf::reward_aware_dpo{.beta = 0.3, .eta = 2, .measure = measure::forward_kl}, [&](const plain& p) {
-    const double q = sigmoid(0.3 * p.d()), t = truth(p);
-    return q * std::log(q / t) + (1 - q) * std::log((1 - q) / (1 - t));
-  });
-  check("rpo backward", rlhf::reward_aware_dpo{.beta = 0.3, .eta = 2, .measure = measure::backward_kl}, [&](const plain& p) {
-    const double q = sigmoid(0.3 * p.d()), t = truth(p);
-    return t * std::log(t / q) + (1 - t) * std::log((1 - t) / (1 - q));
-  });
+  check("rpo forward", rlhf::reward_aware_dpo{.beta = 0.3, .eta = 2, .measure = measure::forward_kl},
+        [&](const plain& p) {
+          const double q = sigmoid(0.3 * p.d()), t = truth(p);
+          return q * std::log(q / t) + (1 - q) * std::log((1 - q) / (1 - t));
+        });
+  check("rpo backward", rlhf::reward_aware_dpo{.beta = 0.3, .eta = 2, .measure = measure::backward_kl},
+        [&](const plain& p) {
+          const double q = sigmoid(0.3 * p.d()), t = truth(p);
+          return t * std::log(t / q) + (1 - t) * std::log((1 - t) / (1 - q));
+        });
 }
 
 TEST_CASE("objectives without a reference, and wrappers") {
   const auto sums = [](const plain& p) { return p.chosen - p.rejected; };
   const auto averages = [](const plain& p) { return p.average_chosen() - p.average_rejected(); };
-  check("cpo", rlhf::cpo{.beta = 0.2, .label_smoothing = 0.1}, [&](const plain& p) { return smoothed(0.2 * sums(p), 0.1); });
+  check("cpo", rlhf::cpo{.beta = 0.2, .label_smoothing = 0.1},
+        [&](const plain& p) { return smoothed(0.2 * sums(p), 0.1); });
   check("cpo hinge", rlhf::cpo_hinge{.beta = 0.2}, [&](const plain& p) { return std::max(0.0, 1 - 0.2 * sums(p)); });
   check("cpo ipo", rlhf::cpo_ipo{.beta = 0.2}, [&](const plain& p) { return sq(averages(p) - 2.5); });
-  check("simpo", rlhf::simpo{.beta = 2, .gamma = 0.5, .label_smoothing = 0.1}, [&](const plain& p) { return smoothed(2 * averages(p) - 0.5, 0.1); });
-  check("simpo hinge", rlhf::simpo_hinge{.beta = 2, .gamma = 0.5}, [&](const plain& p) { return std::max(0.0, 1 - (2 * averages(p) - 0.5)); });
+  check("simpo", rlhf::simpo{.beta = 2, .gamma = 0.5, .label_smoothing = 0.1},
+        [&](const plain& p) { return smoothed(2 * averages(p) - 0.5, 0.1); });
+  check("simpo hinge", rlhf::simpo_hinge{.beta = 2, .gamma = 0.5},
+        [&](const plain& p) { return std::max(0.0, 1 - (2 * averages(p) - 0.5)); });
   check("alphapo", rlhf::alphapo{.beta = 2, .gamma = 0.5, .alpha = 0.25}, [&](const plain& p) {
     const auto score = [](double l) { return (1 - std::exp(-0.25 * l)) / 0.25; };
     return -log_sigmoid(2 * (score(p.average_chosen()) - score(p.average_rejected())) - 0.5);
   });
-  check("alphapo at 0", rlhf::alphapo{.beta = 2, .gamma = 0.5, .alpha = 0}, [&](const plain& p) { return -log_sigmoid(2 * averages(p) - 0.5); });
-  check("simper", rlhf::simper{}, [](const plain& p) { return -std::exp(p.average_chosen()) + std::exp(p.average_rejected()); });
+  check("alphapo at 0", rlhf::alphapo{.beta = 2, .gamma = 0.5, .alpha = 0},
+        [&](const plain& p) { return -log_sigmoid(2 * averages(p) - 0.5); });
+  check("simper", rlhf::simper{},
+        [](const plain& p) { return -std::exp(p.average_chosen()) + std::exp(p.average_rejected()); });
   check("orpo", rlhf::orpo{.beta = 0.2}, [](const plain& p) {
     const auto odds = [](double l) { return l - std::log(-std::expm1(l)); };
     return -0.2 * log_sigmoid(odds(p.average_chosen()) - odds(p.average_rejected()));
   });
   check("slic", rlhf::slic_reference_free{.beta = 1, .nll_weight = 0.1},
         [&](const plain& p) { return std::max(0.0, 1 - sums(p)) - 0.1 * p.chosen; });
-  check("reference free", rlhf::reference_free{rlhf::dpo_sigmoid{.beta = 0.2}}, [&](const plain& p) { return -log_sigmoid(0.2 * sums(p)); });
+  check("reference free", rlhf::reference_free{rlhf::dpo_sigmoid{.beta = 0.2}},
+        [&](const plain& p) { return -log_sigmoid(0.2 * sums(p)); });
   check("forward kl", rlhf::with_divergence{rlhf::dpo_sigmoid{.beta = 0.01}, rlhf::forward_kl{}},
         [](const plain& p) { return -log_sigmoid(0.01 * (-std::exp(-p.a()) + std::exp(-p.b()))); });
   check("jensen shannon", rlhf::with_divergence{rlhf::dpo_sigmoid{.beta = 0.5}, rlhf::jensen_shannon{}},
         [](const plain& p) { return -log_sigmoid(0.5 * (log_sigmoid(p.a()) - log_sigmoid(p.b()))); });
   check("alpha", rlhf::with_divergence{rlhf::dpo_hinge{.beta = 0.5}, rlhf::alpha_divergence{.alpha = 0.5}},
-        [](const plain& p) { return std::max(0.0, 1 - 0.5 * (-2 * std::exp(-0.5 * p.a()) + 2 * std::exp(-0.5 * p.b()))); });
+        [](const plain& p) {
+          return std::max(0.0, 1 - 0.5 * (-2 * std::exp(-0.5 * p.a()) + 2 * std::exp(-0.5 * p.b())));
+        });
   check("alpha 1", rlhf::with_divergence{rlhf::dpo_sigmoid{.beta = 0.5}, rlhf::alpha_divergence{.alpha = 1}},
         [](const plain& p) { return -log_sigmoid(0.5 * p.d()); });
 }
@@ -345,7 +366,8 @@ TEST_CASE("weights multiply pairs, masks take them out, statistics are TRL's") {
   pair_batch batch(6);
   auto in = batch.inputs();
   std::vector<double> weight(batch.mask.size());
-  for (std::size_t i = 0; i < weight.size(); ++i) weight[i] = batch.mask[i] ? 0.25 * static_cast<double>(i) : not_a_number;
+  for (std::size_t i = 0; i < weight.size(); ++i)
+    weight[i] = batch.mask[i] ? 0.25 * static_cast<double>(i) : not_a_number;
   in.weight = weight;
   const rlhf::preference_loss loss{rlhf::dpo_sigmoid{.beta = 0.3}};
   const auto plain_loss = run(loss, batch.inputs()), weighed = run(loss, in);
@@ -374,8 +396,10 @@ TEST_CASE("weights multiply pairs, masks take them out, statistics are TRL's") {
   out.reward_chosen = reward;
   REQUIRE(loss(backend, batch.inputs(), out));
   for (std::size_t i = 0; i < weight.size(); ++i)
-    if (batch.mask[i]) CHECK(reward[i] == Approx(0.3 * batch.at(i).a()).epsilon(1e-13));
-    else CHECK(test::is_plain_zero(reward[i]));
+    if (batch.mask[i])
+      CHECK(reward[i] == Approx(0.3 * batch.at(i).a()).epsilon(1e-13));
+    else
+      CHECK(test::is_plain_zero(reward[i]));
 }
 
 TEST_CASE("Bradley-Terry with its options") {
@@ -386,8 +410,8 @@ TEST_CASE("Bradley-Terry with its options") {
   const auto check_reward = [&](const char* name, const rlhf::bradley_terry& objective, auto value) {
     const rlhf::reward_loss loss{objective};
     CAPTURE(name);
-    const auto evaluate = [&](const std::vector<double>& c, const std::vector<double>& r, std::vector<double>* gc, std::vector<double>* gr,
-                              rlhf::statistics* stats) {
+    const auto evaluate = [&](const std::vector<double>& c, const std::vector<double>& r, std::vector<double>* gc,
+                              std::vector<double>* gr, rlhf::statistics* stats) {
       rlhf::reference_backend backend;
       double l = not_a_number;
       rlhf::score_inputs<double> in{c, r, margin, probability, {}, {}};
@@ -402,19 +426,28 @@ TEST_CASE("Bradley-Terry with its options") {
     std::vector<double> gc(n), gr(n);
     rlhf::statistics stats;
     double sum = 0, won = 0;
-    for (std::size_t i = 0; i < n; ++i) sum += value(chosen[i], rejected[i], margin[i], probability[i]), won += chosen[i] > rejected[i];
+    for (std::size_t i = 0; i < n; ++i)
+      sum += value(chosen[i], rejected[i], margin[i], probability[i]), won += chosen[i] > rejected[i];
     CHECK(evaluate(chosen, rejected, &gc, &gr, &stats) == Approx(sum / static_cast<double>(n)).epsilon(1e-12));
     CHECK(stats["accuracy"] == Approx(won / static_cast<double>(n)));
     for (std::size_t i = 0; i < n; ++i) {
-      const auto by_chosen = [&](const std::vector<double>& x) { return evaluate(x, rejected, nullptr, nullptr, nullptr); };
-      const auto by_rejected = [&](const std::vector<double>& x) { return evaluate(chosen, x, nullptr, nullptr, nullptr); };
+      const auto by_chosen = [&](const std::vector<double>& x) {
+        return evaluate(x, rejected, nullptr, nullptr, nullptr);
+      };
+      const auto by_rejected = [&](const std::vector<double>& x) {
+        return evaluate(chosen, x, nullptr, nullptr, nullptr);
+      };
       CHECK(gc[i] == Approx(test::central_difference(by_chosen, chosen, i)).epsilon(1e-6).margin(1e-9));
       CHECK(gr[i] == Approx(test::central_difference(by_rejected, rejected, i)).epsilon(1e-6).margin(1e-9));
     }
   };
   check_reward("plain", {}, [](double c, double r, double, double) { return -log_sigmoid(c - r); });
-  check_reward("margin", {.use_margin = true}, [](double c, double r, double m, double) { return -log_sigmoid(c - r - m); });
-  check_reward("smoothed", {.label_smoothing = 0.1}, [](double c, double r, double, double) { return smoothed(c - r, 0.1); });
-  check_reward("centred", {.center = 0.01}, [](double c, double r, double, double) { return -log_sigmoid(c - r) + 0.01 * sq(c + r); });
-  check_reward("soft labels", {.soft_labels = true}, [](double c, double r, double, double q) { return smoothed(c - r, 1 - q); });
+  check_reward("margin", {.use_margin = true},
+               [](double c, double r, double m, double) { return -log_sigmoid(c - r - m); });
+  check_reward("smoothed", {.label_smoothing = 0.1},
+               [](double c, double r, double, double) { return smoothed(c - r, 0.1); });
+  check_reward("centred", {.center = 0.01},
+               [](double c, double r, double, double) { return -log_sigmoid(c - r) + 0.01 * sq(c + r); });
+  check_reward("soft labels", {.soft_labels = true},
+               [](double c, double r, double, double q) { return smoothed(c - r, 1 - q); });
 }

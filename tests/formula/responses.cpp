@@ -136,27 +136,31 @@ TEST_CASE("tokens add up to responses, gradients go back to tokens") {
 
 TEST_CASE("length-desensitised: tokens beyond the shorter response count less") {
   const token_pairs p = pairs_of(52);
-  const rlhf::preference_loss loss{rlhf::dpo_sigmoid{.beta = 0.3}, rlhf::batch_mean{}, rlhf::chosen_nll{}, rlhf::length_desensitised{.alpha = 0.4}};
+  const rlhf::preference_loss loss{rlhf::dpo_sigmoid{.beta = 0.3}, rlhf::batch_mean{}, rlhf::chosen_nll{},
+                                   rlhf::length_desensitised{.alpha = 0.4}};
   const auto r = run(loss, p);
   REQUIRE(r.status);
   for (std::int64_t s = 0; s < 9; ++s) {
     if (s == 4) continue;
     const std::size_t shorter = std::min(tokens_of(p.chosen, s).size(), tokens_of(p.rejected, s).size());
     const auto ratio = [&](const token_batch& b) {
-      return sum_of(b, s, [&](std::size_t i, std::size_t k) { return (k > shorter ? 0.4 : 1) * (b.logp[i] - b.ref_logp[i]); });
+      return sum_of(
+          b, s, [&](std::size_t i, std::size_t k) { return (k > shorter ? 0.4 : 1) * (b.logp[i] - b.ref_logp[i]); });
     };
     CHECK(r.per_pair[static_cast<std::size_t>(s)] ==
           Approx(-log_sigmoid(0.3 * (ratio(p.chosen) - ratio(p.rejected)))).epsilon(1e-12));
   }
   check_gradient("length-desensitised", loss, p);
   // alpha 1 is the plain sum; responses of one length do not notice.
-  const rlhf::preference_loss neutral{rlhf::dpo_sigmoid{}, rlhf::batch_mean{}, rlhf::chosen_nll{}, rlhf::length_desensitised{.alpha = 1}};
+  const rlhf::preference_loss neutral{rlhf::dpo_sigmoid{}, rlhf::batch_mean{}, rlhf::chosen_nll{},
+                                      rlhf::length_desensitised{.alpha = 1}};
   CHECK(run(neutral, p).loss == Approx(run(rlhf::preference_loss{rlhf::dpo_sigmoid{}}, p).loss).epsilon(1e-13));
 }
 
 TEST_CASE("clamped log-ratios") {
   const token_pairs p = pairs_of(53);
-  const rlhf::preference_loss loss{rlhf::dpo_sigmoid{.beta = 0.3}, rlhf::batch_mean{}, rlhf::chosen_nll{}, rlhf::clamped_log_ratio{.low = -0.5, .high = 0.7}};
+  const rlhf::preference_loss loss{rlhf::dpo_sigmoid{.beta = 0.3}, rlhf::batch_mean{}, rlhf::chosen_nll{},
+                                   rlhf::clamped_log_ratio{.low = -0.5, .high = 0.7}};
   const auto r = run(loss, p);
   REQUIRE(r.status);
   for (std::int64_t s = 0; s < 9; ++s) {
@@ -175,7 +179,8 @@ TEST_CASE("the NLL term on chosen responses, per token and per response") {
   for (const auto reduction : {rlhf::nll_reduction::token_mean, rlhf::nll_reduction::sequence_mean}) {
     const bool by_token = reduction == rlhf::nll_reduction::token_mean;
     CAPTURE(by_token);
-    const rlhf::preference_loss loss{rlhf::dpo_sigmoid{.beta = 0.3}, rlhf::batch_mean{}, rlhf::chosen_nll{.weight = 0.7, .reduction = reduction}};
+    const rlhf::preference_loss loss{rlhf::dpo_sigmoid{.beta = 0.3}, rlhf::batch_mean{},
+                                     rlhf::chosen_nll{.weight = 0.7, .reduction = reduction}};
     const auto r = run(loss, p), plain = run(rlhf::preference_loss{rlhf::dpo_sigmoid{.beta = 0.3}}, p);
     REQUIRE(r.status);
     double tokens = 0, sum = 0, mean = 0;
@@ -192,10 +197,12 @@ TEST_CASE("the NLL term on chosen responses, per token and per response") {
     CHECK(r.loss == Approx(plain.loss + 0.7 * want).epsilon(1e-12));
     check_gradient("nll", loss, p);
     // Alone, and of the plain sum whatever the reduction of the objective.
-    const rlhf::preference_loss alone{rlhf::none{}, rlhf::batch_mean{}, rlhf::chosen_nll{.weight = 1, .reduction = reduction}};
+    const rlhf::preference_loss alone{rlhf::none{}, rlhf::batch_mean{},
+                                      rlhf::chosen_nll{.weight = 1, .reduction = reduction}};
     CHECK(run(alone, p).loss == Approx(want).epsilon(1e-12));
     const rlhf::preference_loss desensitised{rlhf::dpo_sigmoid{.beta = 0.3}, rlhf::batch_mean{},
-                                             rlhf::chosen_nll{.weight = 0.7, .reduction = reduction}, rlhf::length_desensitised{.alpha = 0.4}};
+                                             rlhf::chosen_nll{.weight = 0.7, .reduction = reduction},
+                                             rlhf::length_desensitised{.alpha = 0.4}};
     CHECK(run(desensitised, p).nll == Approx(want).epsilon(1e-12));
     check_gradient("nll beside length-desensitised", desensitised, p);
   }
@@ -243,7 +250,8 @@ TEST_CASE("pairs as packed tokens, as padded tokens and as sums are the same") {
   REQUIRE(loss(backend, in, out));
   CHECK(total == Approx(a.loss).epsilon(1e-13));
   for (std::int64_t s = 0; s < 9; ++s)
-    for (const auto i : tokens_of(padded.chosen, s)) CHECK(a.chosen[i] == Approx(gradient[static_cast<std::size_t>(s)]).epsilon(1e-12).margin(1e-18));
+    for (const auto i : tokens_of(padded.chosen, s))
+      CHECK(a.chosen[i] == Approx(gradient[static_cast<std::size_t>(s)]).epsilon(1e-12).margin(1e-18));
 }
 
 TEST_CASE("pairs cut into calls add up, with denominators of the whole") {
@@ -253,9 +261,11 @@ TEST_CASE("pairs cut into calls add up, with denominators of the whole") {
     if (s != 4) tokens += static_cast<double>(tokens_of(p.chosen, s).size());
   for (const auto reduction : {rlhf::nll_reduction::token_mean, rlhf::nll_reduction::sequence_mean}) {
     const bool by_token = reduction == rlhf::nll_reduction::token_mean;
-    const rlhf::preference_loss whole{rlhf::dpo_sigmoid{}, rlhf::batch_mean{}, rlhf::chosen_nll{.weight = 0.5, .reduction = reduction}};
-    const rlhf::preference_loss parts{rlhf::dpo_sigmoid{}, rlhf::batch_mean{.items = 8},
-                                      rlhf::chosen_nll{.weight = 0.5, .reduction = reduction, .count = by_token ? tokens : 8}};
+    const rlhf::preference_loss whole{rlhf::dpo_sigmoid{}, rlhf::batch_mean{},
+                                      rlhf::chosen_nll{.weight = 0.5, .reduction = reduction}};
+    const rlhf::preference_loss parts{
+        rlhf::dpo_sigmoid{}, rlhf::batch_mean{.items = 8},
+        rlhf::chosen_nll{.weight = 0.5, .reduction = reduction, .count = by_token ? tokens : 8}};
     const auto all = run(whole, p);
     double loss = 0;
     std::vector<double> gradient;
@@ -269,7 +279,8 @@ TEST_CASE("pairs cut into calls add up, with denominators of the whole") {
         c.mask = std::vector<std::uint8_t>(b.mask.begin() + first * b.width, b.mask.begin() + last * b.width);
         return c;
       };
-      const token_pairs micro{cut(p.chosen), cut(p.rejected), std::vector<std::uint8_t>(p.mask.begin() + first, p.mask.begin() + last)};
+      const token_pairs micro{cut(p.chosen), cut(p.rejected),
+                              std::vector<std::uint8_t>(p.mask.begin() + first, p.mask.begin() + last)};
       const auto r = run(parts, micro);
       REQUIRE(test::worked(r.status));
       loss += r.loss;
@@ -277,7 +288,8 @@ TEST_CASE("pairs cut into calls add up, with denominators of the whole") {
       stats.merge(r.stats);
     }
     CHECK(loss == Approx(all.loss).epsilon(1e-13));
-    for (std::size_t i = 0; i < gradient.size(); ++i) CHECK(gradient[i] == Approx(all.chosen[i]).epsilon(1e-13).margin(1e-18));
+    for (std::size_t i = 0; i < gradient.size(); ++i)
+      CHECK(gradient[i] == Approx(all.chosen[i]).epsilon(1e-13).margin(1e-18));
     CHECK(stats["rewards/margins"] == Approx(all.stats["rewards/margins"]).epsilon(1e-12));
     CHECK(stats["items"] == 8);
   }

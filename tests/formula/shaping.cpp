@@ -21,9 +21,13 @@ struct result {
   std::vector<double> reward, kl, sum;
 };
 template <class Rule>
-result run(const Rule& rule, const token_batch& b, const std::vector<double>& score, const std::vector<std::int32_t>& segment = {}) {
+result run(const Rule& rule, const token_batch& b, const std::vector<double>& score,
+           const std::vector<std::int32_t>& segment = {}) {
   rlhf::reference_backend backend;
-  result r{{}, std::vector<double>(b.size(), 99), std::vector<double>(b.size(), 99), std::vector<double>(static_cast<std::size_t>(b.layout().sequences), 99)};
+  result r{{},
+           std::vector<double>(b.size(), 99),
+           std::vector<double>(b.size(), 99),
+           std::vector<double>(static_cast<std::size_t>(b.layout().sequences), 99)};
   rlhf::shaping_inputs<double> in;
   in.old_logp = b.old_logp;
   in.ref_logp = b.ref_logp;
@@ -52,7 +56,8 @@ std::vector<double> scores(std::size_t n) {
 TEST_CASE("KL in the reward, and the score at each of its places") {
   const token_batch b = test::padded_batch(71);
   const auto score = scores(9);
-  for (const auto placement : {rlhf::score_placement::last, rlhf::score_placement::after_eos, rlhf::score_placement::last_column}) {
+  for (const auto placement :
+       {rlhf::score_placement::last, rlhf::score_placement::after_eos, rlhf::score_placement::last_column}) {
     CAPTURE(static_cast<int>(placement));
     const auto r = run(rlhf::kl_in_reward{rlhf::k1{}, 0.2, placement, rlhf::score_clip{-2, 3}}, b, score);
     REQUIRE(r.status);
@@ -86,7 +91,8 @@ TEST_CASE("RTO's reward in each mode") {
   const auto score = scores(9);
   std::vector<std::int32_t> segment(b.size());
   for (std::size_t i = 0; i < b.size(); ++i) segment[i] = static_cast<std::int32_t>(i % 13 / 4);
-  for (const auto mode : {rlhf::rto_mode::dense, rlhf::rto_mode::semi, rlhf::rto_mode::eos, rlhf::rto_mode::shaping_only})
+  for (const auto mode :
+       {rlhf::rto_mode::dense, rlhf::rto_mode::semi, rlhf::rto_mode::eos, rlhf::rto_mode::shaping_only})
     for (const double clip : {0.03, test::infinity}) {
       CAPTURE(static_cast<int>(mode), clip);
       const rlhf::rto_reward rule{.beta1 = 0.1, .beta2 = 0.05, .beta3 = 2, .clip = clip, .mode = mode};
@@ -100,12 +106,14 @@ TEST_CASE("RTO's reward in each mode") {
         for (std::int64_t i = b.layout()[s].begin; i < b.layout()[s].end; ++i) {
           const auto at = static_cast<std::size_t>(i);
           if (!b.valid(at)) continue;
-          const double scaled = 0.1 * (b.logp[at] - b.ref_logp[at]), dpo = std::clamp(scaled, -clip, clip);  // the clip comes after the scale
+          const double scaled = 0.1 * (b.logp[at] - b.ref_logp[at]),
+                       dpo = std::clamp(scaled, -clip, clip);  // the clip comes after the scale
           sum += dpo;
           want[at] -= 0.05 * (b.old_logp[at] - b.ref_logp[at]);
           if (mode == rlhf::rto_mode::dense || mode == rlhf::rto_mode::shaping_only) want[at] += dpo;
           if (mode == rlhf::rto_mode::semi) {
-            if (open >= 0 && segment[static_cast<std::size_t>(open)] != segment[at]) want[static_cast<std::size_t>(open)] += unpaid, unpaid = 0;
+            if (open >= 0 && segment[static_cast<std::size_t>(open)] != segment[at])
+              want[static_cast<std::size_t>(open)] += unpaid, unpaid = 0;
             unpaid += dpo;
             open = i;
           }

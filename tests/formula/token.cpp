@@ -107,8 +107,9 @@ rlhf::dual<double> at(const Formula& f, double logp, double old, double advantag
 TEST_CASE("likelihood and REINFORCE") {
   check("nll", mean_of(rlhf::negative_log_likelihood{}), [](const plain& t) { return -t.logp; });
   check("reinforce", mean_of(rlhf::reinforce{}), [](const plain& t) { return -t.advantage * t.logp; });
-  check("dft", mean_of(rlhf::dynamic_fine_tuning{}), [](const plain& t) { return -std::exp(t.logp) * t.logp; },
-        [](const plain& t) { return -std::exp(t.logp); });
+  check(
+      "dft", mean_of(rlhf::dynamic_fine_tuning{}), [](const plain& t) { return -std::exp(t.logp) * t.logp; },
+      [](const plain& t) { return -std::exp(t.logp); });
 }
 
 TEST_CASE("PPO's clip and its variants") {
@@ -131,14 +132,18 @@ TEST_CASE("PPO's clip and its variants") {
 
 TEST_CASE("ratios that weigh the gradient") {
   const auto weighed = [](double w, const plain& t) { return -w * t.advantage * t.logp; };
-  check("cispo", mean_of(rlhf::cispo{.low = 0.8, .high = 1.1}), [&](const plain& t) { return weighed(clip(t.ratio(), 0.8, 1.1), t); },
-        [](const plain& t) { return -clip(t.ratio(), 0.8, 1.1) * t.advantage; });
+  check(
+      "cispo", mean_of(rlhf::cispo{.low = 0.8, .high = 1.1}),
+      [&](const plain& t) { return weighed(clip(t.ratio(), 0.8, 1.1), t); },
+      [](const plain& t) { return -clip(t.ratio(), 0.8, 1.1) * t.advantage; });
   check("cispo through", mean_of(rlhf::cispo{.low = 0.8, .high = 1.1, .through = true}),
         [](const plain& t) { return -clip(t.ratio(), 0.8, 1.1) * t.advantage; });
   const auto inside = [](const plain& t) { return t.ratio() > 0.9 && t.ratio() < 1.2 ? t.ratio() : 0; };
-  check("masked", mean_of(rlhf::masked_importance{.low = 0.1, .high = 0.2}), [&](const plain& t) { return weighed(inside(t), t); },
-        [&](const plain& t) { return -inside(t) * t.advantage; });
-  check("importance sampling", mean_of(rlhf::importance_sampling{}), [](const plain& t) { return -t.ratio() * t.advantage; });
+  check(
+      "masked", mean_of(rlhf::masked_importance{.low = 0.1, .high = 0.2}),
+      [&](const plain& t) { return weighed(inside(t), t); }, [&](const plain& t) { return -inside(t) * t.advantage; });
+  check("importance sampling", mean_of(rlhf::importance_sampling{}),
+        [](const plain& t) { return -t.ratio() * t.advantage; });
   check("sapo", mean_of(rlhf::sapo{.temperature_positive = 1, .temperature_negative = 2}), [](const plain& t) {
     const double tau = t.advantage > 0 ? 1 : 2;
     return -4 / tau / (1 + std::exp(-tau * (t.ratio() - 1))) * t.advantage;
@@ -149,9 +154,10 @@ TEST_CASE("ratios that weigh the gradient") {
     const double moved = std::exp(t.logp) - std::exp(t.old);
     return t.advantage > 0 ? moved <= 0.05 : moved >= -0.04;
   };
-  check("dppo total variation", mean_of(rlhf::dppo_total_variation{.low = 0.04, .high = 0.05, .ratio_bound = 1.2}),
-        [&](const plain& t) { return kept(t) ? weighed(std::min(t.ratio(), 1.2), t) : 0; },
-        [&](const plain& t) { return kept(t) ? -std::min(t.ratio(), 1.2) * t.advantage : 0; });
+  check(
+      "dppo total variation", mean_of(rlhf::dppo_total_variation{.low = 0.04, .high = 0.05, .ratio_bound = 1.2}),
+      [&](const plain& t) { return kept(t) ? weighed(std::min(t.ratio(), 1.2), t) : 0; },
+      [&](const plain& t) { return kept(t) ? -std::min(t.ratio(), 1.2) * t.advantage : 0; });
   check("dppo through the ratio", mean_of(rlhf::dppo_total_variation{.low = 0.04, .high = 0.05, .through_ratio = true}),
         [&](const plain& t) { return kept(t) ? -t.ratio() * t.advantage : 0; });
   const auto kept_by_kl = [](const plain& t) {
@@ -159,20 +165,22 @@ TEST_CASE("ratios that weigh the gradient") {
     const double kl = o * std::log(o / p) + (1 - o) * std::log((1 - o + 1e-8) / (1 - p + 1e-8));
     return !(t.advantage > 0 ? p > o && kl > 0.004 : p < o && kl > 0.003);
   };
-  check("dppo binary kl", mean_of(rlhf::dppo_binary_kl{.low = 0.003, .high = 0.004}),
-        [&](const plain& t) { return kept_by_kl(t) ? weighed(t.ratio(), t) : 0; },
-        [&](const plain& t) { return kept_by_kl(t) ? -t.ratio() * t.advantage : 0; });
+  check(
+      "dppo binary kl", mean_of(rlhf::dppo_binary_kl{.low = 0.003, .high = 0.004}),
+      [&](const plain& t) { return kept_by_kl(t) ? weighed(t.ratio(), t) : 0; },
+      [&](const plain& t) { return kept_by_kl(t) ? -t.ratio() * t.advantage : 0; });
   check("importance with pull", mean_of(rlhf::importance_with_pull{.bound = 0.05, .pull = 0.1}), [](const plain& t) {
     const double d = t.logp - t.old;
     return (std::abs(std::exp(t.logp) - std::exp(t.old)) > 0.05 ? 0 : -t.ratio() * t.advantage) + 0.1 * d * d;
   });
   const auto sequence = [](const plain& t) { return std::exp(std::min(t.mean, 10.0)); };
-  check("gspo token", mean_of(rlhf::gspo_token{.low = 0.05, .high = 0.06}),
-        [&](const plain& t) { return -std::min(sequence(t) * t.advantage, clip(sequence(t), 0.95, 1.06) * t.advantage); },
-        [&](const plain& t) {
-          const double s = sequence(t);
-          return s * t.advantage <= clip(s, 0.95, 1.06) * t.advantage ? -s * t.advantage : 0;
-        });
+  check(
+      "gspo token", mean_of(rlhf::gspo_token{.low = 0.05, .high = 0.06}),
+      [&](const plain& t) { return -std::min(sequence(t) * t.advantage, clip(sequence(t), 0.95, 1.06) * t.advantage); },
+      [&](const plain& t) {
+        const double s = sequence(t);
+        return s * t.advantage <= clip(s, 0.95, 1.06) * t.advantage ? -s * t.advantage : 0;
+      });
   check("decoupled", mean_of(rlhf::decoupled_ppo{.cap = 1.05}), [](const plain& t) {
     const double w = std::exp(t.old - t.rollout);
     return w > 1.05 ? 0 : -w * std::min(t.ratio() * t.advantage, clip(t.ratio(), 0.8, 1.2) * t.advantage);
@@ -189,16 +197,20 @@ TEST_CASE("estimators of the KL to the reference: value and gradient apart") {
   check("k3", term_of(rlhf::k3{}), [&](const plain& t) { return third(d(t)); });
   check("k3 bounded", term_of(rlhf::k3{.log_ratio_bound = 1, .bound = 0.6}),
         [&](const plain& t) { return std::min(third(clip(d(t), -1, 1)), 0.6); });
-  check("k3 with the gradient of k2", term_of(rlhf::value_and_gradient{rlhf::k3{}, rlhf::k2{}}),
-        [&](const plain& t) { return third(d(t)); }, d);
+  check(
+      "k3 with the gradient of k2", term_of(rlhf::value_and_gradient{rlhf::k3{}, rlhf::k2{}}),
+      [&](const plain& t) { return third(d(t)); }, d);
   check("k1 with the gradient of k2", term_of(rlhf::value_and_gradient{rlhf::k1{}}), d, d);
-  check("weighed k3", term_of(rlhf::importance_weighted{rlhf::k3{}}), [&](const plain& t) { return t.ratio() * third(d(t)); });
-  check("weighed k3, its gradient", term_of(rlhf::importance_weighted{rlhf::k3{}}),
-        [&](const plain& t) { return t.ratio() * third(d(t)); }, [&](const plain& t) { return t.ratio() * d(t); });
+  check("weighed k3", term_of(rlhf::importance_weighted{rlhf::k3{}}),
+        [&](const plain& t) { return t.ratio() * third(d(t)); });
+  check(
+      "weighed k3, its gradient", term_of(rlhf::importance_weighted{rlhf::k3{}}),
+      [&](const plain& t) { return t.ratio() * third(d(t)); }, [&](const plain& t) { return t.ratio() * d(t); });
   check("penalty", term_of(rlhf::kl_penalty{rlhf::k3{}, 0.3}), [&](const plain& t) { return 0.3 * third(d(t)); });
-  check("PPO with a penalty", rlhf::policy_loss{rlhf::ppo_clip{}, rlhf::kl_penalty{rlhf::k2{}, 0.1}}, [&](const plain& t) {
-    return -std::min(t.ratio() * t.advantage, clip(t.ratio(), 0.8, 1.2) * t.advantage) + 0.05 * d(t) * d(t);
-  });
+  check("PPO with a penalty", rlhf::policy_loss{rlhf::ppo_clip{}, rlhf::kl_penalty{rlhf::k2{}, 0.1}},
+        [&](const plain& t) {
+          return -std::min(t.ratio() * t.advantage, clip(t.ratio(), 0.8, 1.2) * t.advantage) + 0.05 * d(t) * d(t);
+        });
 }
 
 TEST_CASE("the gradient of k3 is exact where its value cancels") {
@@ -231,7 +243,8 @@ TEST_CASE("terms add up") {
   const rlhf::kl_penalty<rlhf::k3> penalty{{}, 0.1};
   const rlhf::entropy_bonus bonus{0.05};
   const auto whole = run(rlhf::policy_loss{rlhf::ppo_clip{}, rlhf::both{penalty, bonus}}, b);
-  const auto ppo = run(rlhf::policy_loss{rlhf::ppo_clip{}}, b), kl = run(term_of(penalty), b), entropy = run(term_of(bonus), b);
+  const auto ppo = run(rlhf::policy_loss{rlhf::ppo_clip{}}, b), kl = run(term_of(penalty), b),
+             entropy = run(term_of(bonus), b);
   CHECK(whole.loss == Approx(ppo.loss + kl.loss + entropy.loss).epsilon(1e-13));
   for (std::size_t i = 0; i < b.size(); ++i) {
     CHECK(whole.grad_logp[i] == Approx(ppo.grad_logp[i] + kl.grad_logp[i]).epsilon(1e-13).margin(1e-17));
@@ -248,7 +261,8 @@ TEST_CASE("a sequence ratio is the mean log-ratio's, and its gradient reaches ev
     token_batch b = test::padded_batch(seed);
     for (std::int64_t s = 0; s < b.rows; ++s)  // one advantage a sequence, as GSPO has it
       for (std::int64_t j = 0; j < b.width; ++j)
-        if (b.valid(static_cast<std::size_t>(s * b.width + j))) b.advantage[static_cast<std::size_t>(s * b.width + j)] = s % 2 ? -1 : 1.5;
+        if (b.valid(static_cast<std::size_t>(s * b.width + j)))
+          b.advantage[static_cast<std::size_t>(s * b.width + j)] = s % 2 ? -1 : 1.5;
     const auto check_with = [&](const auto& loss) {
       const auto r = run(loss, b);
       REQUIRE(r.status);
@@ -284,7 +298,8 @@ TEST_CASE("a sequence ratio with a penalty, and one that weighs the penalty") {
         moved.logp = logp;
         return run(loss, moved).loss;
       };
-      if (b.valid(i)) CHECK(r.grad_logp[i] == Approx(test::central_difference(f, b.logp, i)).epsilon(1e-6).margin(1e-9));
+      if (b.valid(i))
+        CHECK(r.grad_logp[i] == Approx(test::central_difference(f, b.logp, i)).epsilon(1e-6).margin(1e-9));
     }
   };
   const rlhf::sequence_ratio gspo{rlhf::ppo_clip{}};
@@ -355,7 +370,8 @@ TEST_CASE("formulas at the limits of log-ratios: defined, and NaN only where inf
 TEST_CASE("statistics are masked means under their names") {
   const token_batch b = test::padded_batch(8);
   const auto r = run(rlhf::policy_loss{rlhf::ppo_clip{.low = 0.1, .high = 0.2}, rlhf::kl_penalty{rlhf::k3{}, 0.1}}, b);
-  double n = 0, first = 0, second = 0, third = 0, ratio = 0, ratio_max = 0, log_ratio_max = 0, clipped = 0, low = 0, high = 0, kl = 0;
+  double n = 0, first = 0, second = 0, third = 0, ratio = 0, ratio_max = 0, log_ratio_max = 0, clipped = 0, low = 0,
+         high = 0, kl = 0;
   for (std::size_t i = 0; i < b.size(); ++i) {
     if (!b.valid(i)) continue;
     const plain t = token_at(b, i);

@@ -18,8 +18,9 @@ struct value_result {
   rlhf::statistics stats;
 };
 template <class Loss>
-value_result run(const Loss& loss, const rlhf::layout<>& sequences, const std::vector<double>& value, const std::vector<double>& old,
-                 const std::vector<double>& returns, const std::vector<std::uint8_t>& mask) {
+value_result run(const Loss& loss, const rlhf::layout<>& sequences, const std::vector<double>& value,
+                 const std::vector<double>& old, const std::vector<double>& returns,
+                 const std::vector<std::uint8_t>& mask) {
   rlhf::reference_backend backend;
   value_result r;
   r.gradient.assign(value.size(), not_a_number);
@@ -66,17 +67,21 @@ TEST_CASE("value losses against closed forms and central differences") {
     return std::max(sq(v - g), sq(o + std::clamp(v - o, -c, c) - g));
   };
   check("squared", rlhf::squared_value{}, [](double v, double, double g) { return sq(v - g) / 2; });
-  check("clipped", rlhf::clipped_value{.clip = 0.1}, [&](double v, double o, double g) { return clipped(v, o, g, 0.1) / 2; });
+  check("clipped", rlhf::clipped_value{.clip = 0.1},
+        [&](double v, double o, double g) { return clipped(v, o, g, 0.1) / 2; });
   check("clipped by bounds", rlhf::clipped_value{.clip = 0.1, .scale = 1, .form = rlhf::value_clip::bounds},
         [&](double v, double o, double g) { return clipped(v, o, g, 0.1); });
-  check("not clipped", rlhf::clipped_value{.clip = test::infinity}, [&](double v, double, double g) { return sq(v - g) / 2; });
+  check("not clipped", rlhf::clipped_value{.clip = test::infinity},
+        [&](double v, double, double g) { return sq(v - g) / 2; });
 }
 
 TEST_CASE("exactly on the bound the two clip forms differ in slope") {
   // V = old + clip exactly, G below both: the clipped and the plain loss tie.
   const std::vector<double> value = {1.25}, old = {1}, returns = {0};
   const auto slope = [&](rlhf::value_clip form) {
-    return run(rlhf::value_loss{rlhf::clipped_value{.clip = 0.25, .form = form}}, rlhf::padded(1, 1), value, old, returns, {}).gradient[0];
+    return run(rlhf::value_loss{rlhf::clipped_value{.clip = 0.25, .form = form}}, rlhf::padded(1, 1), value, old,
+               returns, {})
+        .gradient[0];
   };
   CHECK(slope(rlhf::value_clip::difference) == Approx(1.25));
   CHECK(slope(rlhf::value_clip::bounds) == Approx(0.75 * 1.25));
@@ -101,6 +106,9 @@ TEST_CASE("explained variance is 1 - Var(G - V) / Var(G)") {
   CHECK(r.stats["explained_variance"] == Approx(1 - var_d / var).epsilon(1e-10));
   // A perfect critic, and returns without variance.
   const std::vector<double> constant = {2, 2, 2}, any = {1, 2, 3};
-  CHECK(run(rlhf::value_loss{rlhf::squared_value{}}, rlhf::padded(1, 3), any, any, any, {}).stats["explained_variance"] == 1);
-  CHECK(run(rlhf::value_loss{rlhf::squared_value{}}, rlhf::padded(1, 3), any, any, constant, {}).stats["explained_variance"] == 0);
+  CHECK(
+      run(rlhf::value_loss{rlhf::squared_value{}}, rlhf::padded(1, 3), any, any, any, {}).stats["explained_variance"] ==
+      1);
+  CHECK(run(rlhf::value_loss{rlhf::squared_value{}}, rlhf::padded(1, 3), any, any, constant, {})
+            .stats["explained_variance"] == 0);
 }

@@ -24,41 +24,76 @@ struct formula {
   template <number V>
   V operator()(const V& x, const V& y, const value_t<V>& c) const {
     switch (pick) {
-      case 0: return x + y;
-      case 1: return x - y;
-      case 2: return x * y;
-      case 3: return x / y;
-      case 4: return -x * y;
-      case 5: return x + c;
-      case 6: return c + x;
-      case 7: return x - c;
-      case 8: return c - x;
-      case 9: return x * c;
-      case 10: return c * x;
-      case 11: return x / c;
-      case 12: return c / x;
-      case 13: return rlhf::exp(x * y);
-      case 14: return rlhf::log(x * x + constant<V>(0.1));
-      case 15: return rlhf::log1p(x * x);
-      case 16: return rlhf::expm1(x);
-      case 17: return rlhf::tanh(x * y);
-      case 18: return rlhf::sqrt(x * x + y * y);
-      case 19: return rlhf::abs(x) * y;
-      case 20: return rlhf::min(x, y) * y;
-      case 21: return rlhf::max(x, y) + x;
-      case 22: return rlhf::min(x, c) + rlhf::max(c, y);
-      case 23: return rlhf::select(x < y, x * y, y);
-      case 24: return rlhf::select(x > c, x * y, c);
-      case 25: return rlhf::clamp(x * y, constant<V>(-0.5), constant<V>(0.5)) + x;
-      case 26: return rlhf::sigmoid(x) * y;
-      case 27: return rlhf::log_sigmoid(x * c - y);
-      case 28: return rlhf::softplus(x + y * y);
-      case 29: return rlhf::log1mexp(-rlhf::abs(x) - constant<V>(0.01));
-      case 30: return rlhf::square(x) / (constant<V>(1) + rlhf::exp(-y));
-      case 31: return rlhf::soft_min(x * y, c * x, 3);
-      case 32: return rlhf::safe_ratio(x * y, c);
-      case 33: return rlhf::stop_gradient(x) * y + rlhf::relu(x);
-      default: return x;
+      case 0:
+        return x + y;
+      case 1:
+        return x - y;
+      case 2:
+        return x * y;
+      case 3:
+        return x / y;
+      case 4:
+        return -x * y;
+      case 5:
+        return x + c;
+      case 6:
+        return c + x;
+      case 7:
+        return x - c;
+      case 8:
+        return c - x;
+      case 9:
+        return x * c;
+      case 10:
+        return c * x;
+      case 11:
+        return x / c;
+      case 12:
+        return c / x;
+      case 13:
+        return rlhf::exp(x * y);
+      case 14:
+        return rlhf::log(x * x + constant<V>(0.1));
+      case 15:
+        return rlhf::log1p(x * x);
+      case 16:
+        return rlhf::expm1(x);
+      case 17:
+        return rlhf::tanh(x * y);
+      case 18:
+        return rlhf::sqrt(x * x + y * y);
+      case 19:
+        return rlhf::abs(x) * y;
+      case 20:
+        return rlhf::min(x, y) * y;
+      case 21:
+        return rlhf::max(x, y) + x;
+      case 22:
+        return rlhf::min(x, c) + rlhf::max(c, y);
+      case 23:
+        return rlhf::select(x < y, x * y, y);
+      case 24:
+        return rlhf::select(x > c, x * y, c);
+      case 25:
+        return rlhf::clamp(x * y, constant<V>(-0.5), constant<V>(0.5)) + x;
+      case 26:
+        return rlhf::sigmoid(x) * y;
+      case 27:
+        return rlhf::log_sigmoid(x * c - y);
+      case 28:
+        return rlhf::softplus(x + y * y);
+      case 29:
+        return rlhf::log1mexp(-rlhf::abs(x) - constant<V>(0.01));
+      case 30:
+        return rlhf::square(x) / (constant<V>(1) + rlhf::exp(-y));
+      case 31:
+        return rlhf::soft_min(x * y, c * x, 3);
+      case 32:
+        return rlhf::safe_ratio(x * y, c);
+      case 33:
+        return rlhf::stop_gradient(x) * y + rlhf::relu(x);
+      default:
+        return x;
     }
   }
 };

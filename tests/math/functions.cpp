@@ -29,7 +29,8 @@ errors worst(F f, Exact exact, Slope slope, double low, double high, int steps =
     const auto y = f(rlhf::dual<T>::variable(x, 0));
     const auto relative = [](T got, long double want) {
       const long double floor = std::numeric_limits<T>::min();
-      return static_cast<double>(std::abs(static_cast<long double>(got) - want) / std::max(std::abs(want), floor)) / epsilon<T>;
+      return static_cast<double>(std::abs(static_cast<long double>(got) - want) / std::max(std::abs(want), floor)) /
+             epsilon<T>;
     };
     const auto at = static_cast<long double>(x);
     e.value = std::max(e.value, relative(y.value, exact(at)));
@@ -80,13 +81,16 @@ TEMPLATE_TEST_CASE("sigmoid, log_sigmoid and softplus keep their relative precis
   const double far = std::is_same_v<T, float> ? 87 : 700;
   for (const double reach : {1e-3, 3.0, 40.0, far}) {
     CAPTURE(reach);
-    const auto s = worst<T>(call_sigmoid{}, sigmoid, [](long double x) { return sigmoid(x) * sigmoid(-x); }, -reach, reach);
+    const auto s = worst<T>(
+        call_sigmoid{}, sigmoid, [](long double x) { return sigmoid(x) * sigmoid(-x); }, -reach, reach);
     CHECK(s.value <= 3);
     CHECK(s.slope <= 5);
-    const auto l = worst<T>(call_log_sigmoid{}, log_sigmoid, [](long double x) { return sigmoid(-x); }, -reach, reach);
+    const auto l = worst<T>(
+        call_log_sigmoid{}, log_sigmoid, [](long double x) { return sigmoid(-x); }, -reach, reach);
     CHECK(l.value <= 3);
     CHECK(l.slope <= 3);
-    const auto p = worst<T>(call_softplus{}, [](long double x) { return -log_sigmoid(-x); }, sigmoid, -reach, reach);
+    const auto p = worst<T>(
+        call_softplus{}, [](long double x) { return -log_sigmoid(-x); }, sigmoid, -reach, reach);
     CHECK(p.value <= 3);
     CHECK(p.slope <= 3);
   }
@@ -95,7 +99,8 @@ TEMPLATE_TEST_CASE("sigmoid, log_sigmoid and softplus keep their relative precis
 TEMPLATE_TEST_CASE("log1mexp is exact near 0, around -log 2 and far below", "", float, double) {
   using T = TestType;
   const auto slope = [](long double x) { return -1 / std::expm1(-x); };
-  for (const auto& [low, high] : {std::pair{-1e-10, -1e-16}, {-1e-3, -1e-8}, {-0.6932, -0.6930}, {-2.0, -0.1}, {-80.0, -2.0}}) {
+  for (const auto& [low, high] :
+       {std::pair{-1e-10, -1e-16}, {-1e-3, -1e-8}, {-0.6932, -0.6930}, {-2.0, -0.1}, {-80.0, -2.0}}) {
     CAPTURE(low, high);
     const auto e = worst<T>(call_log1mexp{}, log1mexp, slope, low, high);
     CHECK(e.value <= 3);

@@ -148,7 +148,8 @@ TEMPLATE_TEST_CASE("online softmax is the same for every split of a row", "", fl
               Approx(static_cast<double>(top + std::log(sum))).epsilon(tolerance).margin(tolerance));
         CHECK(static_cast<double>(s.entropy()) ==
               Approx(static_cast<double>(std::log(sum) - weighted / sum)).epsilon(tolerance).margin(tolerance));
-        CHECK(static_cast<double>(s.square_sum()) == Approx(static_cast<double>(squares / (sum * sum))).epsilon(tolerance));
+        CHECK(static_cast<double>(s.square_sum()) ==
+              Approx(static_cast<double>(squares / (sum * sum))).epsilon(tolerance));
       }
     }
 }

@@ -17,8 +17,8 @@ int failures = 0;
 void check(const char* part, const char* backend, const outcome& got, double loss, double gradient) {
   const auto near = [](double a, double b) { return std::abs(a - b) <= 1e-5 * std::abs(b); };
   const bool right = got.ok && near(static_cast<double>(got.loss), loss) && near(got.gradient, gradient);
-  std::printf("%-10s %-10s loss %.9g, wants %.9g; gradient %.9g, wants %.9g%s\n", part, backend, static_cast<double>(got.loss),
-              loss, got.gradient, gradient, right ? "" : "  <-- wrong");
+  std::printf("%-10s %-10s loss %.9g, wants %.9g; gradient %.9g, wants %.9g%s\n", part, backend,
+              static_cast<double>(got.loss), loss, got.gradient, gradient, right ? "" : "  <-- wrong");
   if (!right) ++failures;
 }
 

@@ -18,7 +18,8 @@ namespace {
 template <class Backend>
 outcome run(Backend&& backend) {
   constexpr std::int64_t pairs = 1003;
-  std::vector<float> chosen(pairs), rejected(pairs), ref_chosen(pairs), ref_rejected(pairs), grad_chosen(pairs), grad_rejected(pairs);
+  std::vector<float> chosen(pairs), rejected(pairs), ref_chosen(pairs), ref_rejected(pairs), grad_chosen(pairs),
+      grad_rejected(pairs);
   for (std::size_t i = 0; i < chosen.size(); ++i) {
     const float x = static_cast<float>(i);
     chosen[i] = -20 - 0.01f * x;
@@ -28,9 +29,9 @@ outcome run(Backend&& backend) {
   }
   outcome out;
   const rlhf::preference_loss dpo{rlhf::dpo_sigmoid{.beta = 0.1}, rlhf::batch_mean{}};
-  const rlhf::status done = dpo(
-      backend, {.chosen = chosen, .rejected = rejected, .ref_chosen = ref_chosen, .ref_rejected = ref_rejected},
-      {.loss = {&out.loss, 1}, .grad_chosen = grad_chosen, .grad_rejected = grad_rejected});
+  const rlhf::status done =
+      dpo(backend, {.chosen = chosen, .rejected = rejected, .ref_chosen = ref_chosen, .ref_rejected = ref_rejected},
+          {.loss = {&out.loss, 1}, .grad_chosen = grad_chosen, .grad_rejected = grad_rejected});
   out.ok = static_cast<bool>(done);
   for (const float g : grad_chosen) out.gradient += static_cast<double>(g);
   return out;

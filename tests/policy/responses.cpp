@@ -49,7 +49,8 @@ TEST_CASE("the tabular policy sums to one, and its gradient is the derivative") 
   for (std::size_t k = 0; k < 18; k += 2) sum += std::exp(static_cast<double>(logp[k] + logp[k + 1]));
   CHECK(sum == Approx(1).epsilon(1e-6));
 
-  for (std::size_t k = 0; k < 18; ++k) weight[k] = static_cast<float>(numbers.normal({100 + static_cast<std::uint32_t>(k)}));
+  for (std::size_t k = 0; k < 18; ++k)
+    weight[k] = static_cast<float>(numbers.normal({100 + static_cast<std::uint32_t>(k)}));
   const auto value = [&] {
     policy.log_probs(all, logp);
     double total = 0;

@@ -96,7 +96,8 @@ TEST_CASE("the first loss of DPO at the reference is log 2") {
   }
   auto update = steps_of(0.0);
   double loss = 0;
-  train_preference(w.cpu, policy, w.reference, update, pairs, {.batch = 8}, dpo{}, [&](const progress& p) { loss = (*p.metrics)["loss"]; });
+  train_preference(w.cpu, policy, w.reference, update, pairs, {.batch = 8}, dpo{},
+                   [&](const progress& p) { loss = (*p.metrics)["loss"]; });
   CHECK(loss == Approx(std::log(2.0)).epsilon(1e-6));
 }
 
@@ -105,8 +106,10 @@ TEST_CASE("REBEL reaches the optimum of reward less KL") {
   tabular_policy policy = w.reference;
   auto update = steps_of(0.05);
   std::int64_t seen = 0;
-  train_rebel(w.cpu, {.eta = 1, .kl_coefficient = 0.5}, policy, w.reference, w.reward, update, [](std::int64_t) { return prompts(512); },
-              {.iterations = 40, .epochs = 8, .minibatch = 256, .key = {1, 100}}, [&](const iteration& i) { seen = i.number; });
+  train_rebel(
+      w.cpu, {.eta = 1, .kl_coefficient = 0.5}, policy, w.reference, w.reward, update,
+      [](std::int64_t) { return prompts(512); }, {.iterations = 40, .epochs = 8, .minibatch = 256, .key = {1, 100}},
+      [&](const iteration& i) { seen = i.number; });
   CHECK(seen == 40);
   CHECK(total_variation(distribution(policy), tilted(distribution(w.reference), w.reward, 0.5)) < 0.01);
 }
@@ -120,25 +123,30 @@ TEST_CASE("PPO comes near the optimum of reward less KL") {
   algorithm.reward.coefficient = 0.5;
   double first = 0;
   statistics metrics;
-  train_ppo(w.cpu, algorithm, policy, critic, w.reference, w.reward, update, critic_update, [](std::int64_t) { return prompts(1024); },
-            {.iterations = 80, .epochs = 2, .minibatch = 256, .key = {1, 100}}, [&](const iteration& i) {
-              if (i.number == 1) first = i.reward;
-              metrics = *i.metrics;
-            });
-  const auto best = tilted(distribution(w.reference), w.reward, 0.5), reached = distribution(policy), start = distribution(w.reference);
+  train_ppo(
+      w.cpu, algorithm, policy, critic, w.reference, w.reward, update, critic_update,
+      [](std::int64_t) { return prompts(1024); }, {.iterations = 80, .epochs = 2, .minibatch = 256, .key = {1, 100}},
+      [&](const iteration& i) {
+        if (i.number == 1) first = i.reward;
+        metrics = *i.metrics;
+      });
+  const auto best = tilted(distribution(w.reference), w.reward, 0.5), reached = distribution(policy),
+             start = distribution(w.reference);
   const auto objective = [&](const std::vector<double>& p) {
     double sum = 0;
     for (std::size_t i = 0; i < p.size(); ++i) sum += p[i] * (w.reward.at(i) - 0.5 * std::log(p[i] / start[i]));
     return sum;
   };
   CHECK((objective(reached) - objective(start)) / (objective(best) - objective(start)) > 0.97);
-  for (const char* name : {"objective/kl", "objective/scores", "objective/rlhf_reward", "policy/approxkl_avg", "policy/clipfrac_avg",
-                           "val/clipfrac_avg", "val/ratio", "loss/policy_avg", "loss/value_avg", "grad_norm"}) {
+  for (const char* name :
+       {"objective/kl", "objective/scores", "objective/rlhf_reward", "policy/approxkl_avg", "policy/clipfrac_avg",
+        "val/clipfrac_avg", "val/ratio", "loss/policy_avg", "loss/value_avg", "grad_norm"}) {
     CAPTURE(name);
     CHECK(metrics.find(name) != nullptr);
   }
   CHECK(metrics["nonfinite"] == 0);
-  CHECK(metrics["objective/rlhf_reward"] == Approx(metrics["objective/scores"] - 0.5 * metrics["objective/kl"]).epsilon(1e-5));
+  CHECK(metrics["objective/rlhf_reward"] ==
+        Approx(metrics["objective/scores"] - 0.5 * metrics["objective/kl"]).epsilon(1e-5));
 }
 
 TEST_CASE("RTO without the DPO reward is PPO bit for bit") {
@@ -147,8 +155,10 @@ TEST_CASE("RTO without the DPO reward is PPO bit for bit") {
     tabular_policy policy = w.reference;
     tabular_critic critic(vocabulary, 2);
     auto update = steps_of(0.03), critic_update = steps_of(0.1);
-    train_ppo(w.cpu, algorithm, policy, critic, w.reference, w.reward, update, critic_update, [](std::int64_t) { return prompts(64); },
-              {.iterations = 5, .epochs = 2, .minibatch = 32, .key = {1, 100}}, ignore_iteration{}, guide...);
+    train_ppo(
+        w.cpu, algorithm, policy, critic, w.reference, w.reward, update, critic_update,
+        [](std::int64_t) { return prompts(64); }, {.iterations = 5, .epochs = 2, .minibatch = 32, .key = {1, 100}},
+        ignore_iteration{}, guide...);
     return std::vector<float>(policy.parameters().begin(), policy.parameters().end());
   };
   ppo plain;
@@ -171,8 +181,10 @@ TEST_CASE("RTO with the DPO reward alone walks to the DPO policy") {
   rto algorithm;
   algorithm.reward = {.beta1 = 1, .beta2 = 1, .beta3 = 0, .clip = std::numeric_limits<double>::infinity()};
   const double before = total_variation(distribution(policy), distribution(guide));
-  train_ppo(w.cpu, algorithm, policy, critic, w.reference, w.reward, update, critic_update, [](std::int64_t) { return prompts(1024); },
-            {.iterations = 80, .epochs = 2, .minibatch = 256, .key = {1, 100}}, ignore_iteration{}, guide);
+  train_ppo(
+      w.cpu, algorithm, policy, critic, w.reference, w.reward, update, critic_update,
+      [](std::int64_t) { return prompts(1024); }, {.iterations = 80, .epochs = 2, .minibatch = 256, .key = {1, 100}},
+      ignore_iteration{}, guide);
   CHECK(before > 0.15);
   CHECK(total_variation(distribution(policy), distribution(guide)) < 0.06);
 }

@@ -44,7 +44,8 @@ class tabular_critic {
 /// A score for every first and second token, as a rule and as something that learns.
 class tabular_reward {
  public:
-  explicit tabular_reward(std::int64_t vocabulary) : vocabulary_(vocabulary), table_(static_cast<std::size_t>(vocabulary * vocabulary)), slope_(table_.size()) {}
+  explicit tabular_reward(std::int64_t vocabulary)
+      : vocabulary_(vocabulary), table_(static_cast<std::size_t>(vocabulary * vocabulary)), slope_(table_.size()) {}
   std::span<float> parameters() { return table_; }
   std::span<float> gradient() { return slope_; }
   void rewards(const rlhf::responses& batch, std::span<float> out) {
@@ -82,7 +83,8 @@ inline std::vector<double> distribution(rlhf::tabular_policy& policy) {
   std::vector<float> logp(static_cast<std::size_t>(all.response_tokens()));
   policy.log_probs(all, logp);
   std::vector<double> p;
-  for (std::size_t i = 0; i < logp.size(); i += 2) p.push_back(std::exp(static_cast<double>(logp[i]) + static_cast<double>(logp[i + 1])));
+  for (std::size_t i = 0; i < logp.size(); i += 2)
+    p.push_back(std::exp(static_cast<double>(logp[i]) + static_cast<double>(logp[i + 1])));
   return p;
 }
 

@@ -43,7 +43,8 @@ struct gae {
   [[nodiscard]] constexpr status check() const {
     if (!(gamma >= 0 && gamma <= 1)) return remark::argument("gae", "gamma", gamma, "0 <= gamma <= 1");
     if (!(lambda >= 0 && lambda <= 1)) return remark::argument("gae", "lambda", lambda, "0 <= lambda <= 1");
-    if (gaps == gap::reset) return remark::argument("gae", "gaps", static_cast<double>(gaps), "carry, zero, plain or raw_next");
+    if (gaps == gap::reset)
+      return remark::argument("gae", "gaps", static_cast<double>(gaps), "carry, zero, plain or raw_next");
     return {};
   }
   /// Beyond the end: the next value, the next advantage, whether a valid token follows.

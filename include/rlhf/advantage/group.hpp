@@ -38,7 +38,8 @@ struct group_advantage {
 
   /// Advantages of one group; `reward(j)` and `set(j, advantage)` for j in [0, n); `batch` the moments of all rewards.
   template <class Reward, class Set>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t n, const Reward& reward, const Set& set, const moments& batch) const {
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t n, const Reward& reward, const Set& set,
+                                      const moments& batch) const {
     moments group;
     for (std::int64_t j = 0; j < n; ++j) {
       const double r = reward(j);

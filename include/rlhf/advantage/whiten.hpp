@@ -8,9 +8,9 @@ namespace rlhf::inline v1 {
 
 /// What the centred values are divided by.
 enum class spread {
-  rsqrt,      ///< sqrt(variance + epsilon) (TRL, verl)
-  clamped,    ///< sqrt(max(variance, epsilon)) (OpenRLHF)
-  plus        ///< standard deviation + epsilon (AReaL)
+  rsqrt,    ///< sqrt(variance + epsilon) (TRL, verl)
+  clamped,  ///< sqrt(max(variance, epsilon)) (OpenRLHF)
+  plus      ///< standard deviation + epsilon (AReaL)
 };
 
 /// \f$ (x - \mu)/s \f$, s from the variance as `divisor` says. `biased` divides the squares by n, else by n - 1.

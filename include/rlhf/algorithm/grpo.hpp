@@ -25,7 +25,8 @@ struct grpo {
   /// Advantages [responses] from rewards [responses].
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
-  status prepare(B& be, const group_inputs<T, Space>& in, const std::type_identity_t<view<T, 1, Space>>& advantage) const {
+  status prepare(B& be, const group_inputs<T, Space>& in,
+                 const std::type_identity_t<view<T, 1, Space>>& advantage) const {
     return grouped<group_advantage>{estimator}(be, in, advantage);
   }
   /// The policy's loss; `in.advantage` may be [responses].

@@ -24,13 +24,13 @@ namespace rlhf::inline v1 {
 /// What a rollout offers to the estimate of advantages.
 template <class T = float, class Space = host_space>
 struct rollout_inputs {
-  view<const T, 1, Space> old_logp{};   ///< [tokens]
-  view<const T, 1, Space> ref_logp{};   ///< [tokens]
-  view<const T, 1, Space> dpo_logp{};   ///< [tokens], for RTO
-  view<const T, 1, Space> value{};      ///< [tokens] before the update
-  view<const T, 1, Space> score{};      ///< [sequences]
-  mask_view<Space> mask{};              ///< [tokens]
-  view<const T, 1, Space> bootstrap{};  ///< [sequences]
+  view<const T, 1, Space> old_logp{};            ///< [tokens]
+  view<const T, 1, Space> ref_logp{};            ///< [tokens]
+  view<const T, 1, Space> dpo_logp{};            ///< [tokens], for RTO
+  view<const T, 1, Space> value{};               ///< [tokens] before the update
+  view<const T, 1, Space> score{};               ///< [sequences]
+  mask_view<Space> mask{};                       ///< [tokens]
+  view<const T, 1, Space> bootstrap{};           ///< [sequences]
   view<const std::int32_t, 1, Space> segment{};  ///< [tokens], for RTO's semi mode
 };
 
@@ -64,9 +64,9 @@ struct basic_ppo {
             shaping_outputs<T, Space>{out.reward, out.kl, {}});
         !s)
       return s;
-    if (auto s = advantage_estimate<gae>{estimator}(be, sequences,
-                                                 advantage_inputs<T, Space>{out.reward, in.value, in.mask, in.bootstrap},
-                                                 advantage_outputs<T, Space>{out.advantage, out.returns});
+    if (auto s = advantage_estimate<gae>{estimator}(
+            be, sequences, advantage_inputs<T, Space>{out.reward, in.value, in.mask, in.bootstrap},
+            advantage_outputs<T, Space>{out.advantage, out.returns});
         !s)
       return s;
     if (!whiten_advantages) return {};

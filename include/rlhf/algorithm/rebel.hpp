@@ -21,7 +21,9 @@ struct rebel_regression {
   bool paper_scaling = false;
 
   /// The reward that is regressed: the score less the KL penalty of the response's log pi_t / pi_ref.
-  [[nodiscard]] constexpr double shaped(double score, double log_ratio) const { return score - kl_coefficient * log_ratio; }
+  [[nodiscard]] constexpr double shaped(double score, double log_ratio) const {
+    return score - kl_coefficient * log_ratio;
+  }
 
   [[nodiscard]] constexpr auto loss() const {
     return preference_loss<rebel>{{.eta = eta, .paper_scaling = paper_scaling}};

@@ -81,9 +81,10 @@ struct probe_once {
 ///   where `scan.inclusive(k, a, b)` is y_i = b_i + a_i y_{i+1}, `scan.exclusive(k, a, b)` is y_{i+1} of the same recurrence,
 ///   and `scan.next(k, x)` is x_{i+1}; beyond the end each is `kernel.initial(sequence, k)`. One k for each call site.
 /// - `rows(n, kernel, totals)`: a team per row, `operator()(row, team, accumulator)`, where `team.each(n, f)` calls
-///   `f.template operator()<V>(j)`, `team.reduce<State>(n, f)` gives the `State<scalar>` of all `f.template operator()<V>(j)`
-///   (State is a plain struct whose members are all of its number type, with `add` of a number and `merge`), and
-///   `team.one(f)` calls `f()` once, after all that came before.
+///   `f.template operator()<V>(j)`, `team.reduce<State>(n, f, start)` gives the `State<scalar>` of all
+///   `f.template operator()<V>(j)`, and `team.one(f)` calls `f()` once, after all that came before. State is a plain struct
+///   whose members are all of its number type, with `add` of a number and `merge`; `start` (without it: the default) is one
+///   to which nothing was added. With `add_unseen` and `sound` a team may add a block unseen and take it back.
 /// - `once(f)`: `f()` a single time, in order with the rest.
 /// - `scratch<T>(n)`: n elements in the backend's space, given back when the object goes; null when there is no memory.
 /// - `read(cell)`: a cell of the backend's space as a host value; waits for it.

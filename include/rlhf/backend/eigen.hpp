@@ -202,7 +202,8 @@ class basic_eigen_backend {
     serial_scan<T, Kernel::scans> odd;
     for (int k = 0; k < Kernel::scans; ++k) odd.carry[k] = kernel.initial(s, k);
     std::int64_t i = range.end;
-    for (const std::int64_t stop = i - (i - range.begin) % narrow::size; i > stop;) kernel.template operator()<T>(s, --i, odd);
+    for (const std::int64_t stop = i - (i - range.begin) % narrow::size; i > stop;)
+      kernel.template operator()<T>(s, --i, odd);
     if (i == range.begin) return;
     lane_scan<T, Kernel::scans, Isa> full;
     for (int k = 0; k < Kernel::scans; ++k) full.set_carry(k, odd.carry[k]);

@@ -54,12 +54,12 @@ struct serial_team {
     f();
   }
   template <template <class> class State, class F>
-  [[nodiscard]] RLHF_HD RLHF_INLINE State<T> reduce(std::int64_t n, F&& f) const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE State<T> reduce(std::int64_t n, F&& f, const State<T>& start = {}) const {
     // By blocks: a sum of a hundred thousand floats one after the other would lose three of its seven digits.
     constexpr std::int64_t block = 256;
-    State<T> all;
+    State<T> all = start;
     for (std::int64_t begin = 0; begin < n; begin += block) {
-      State<T> part;
+      State<T> part = start;
       for (std::int64_t j = begin; j < n && j < begin + block; ++j) part.add(f.template operator()<T>(j));
       all.merge(part);
     }

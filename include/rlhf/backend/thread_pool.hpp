@@ -51,7 +51,8 @@ class thread_pool {
     drain();
     // Whoever is inside finishes its chunk; whoever has not woken up by now is not waited for.
     gate_.fetch_and(~open, std::memory_order_acq_rel);
-    for (auto inside = gate_.load(std::memory_order_acquire); inside != 0; inside = gate_.load(std::memory_order_acquire))
+    for (auto inside = gate_.load(std::memory_order_acquire); inside != 0;
+         inside = gate_.load(std::memory_order_acquire))
       gate_.wait(inside, std::memory_order_acquire);
   }
 
@@ -67,7 +68,8 @@ class thread_pool {
   [[nodiscard]] bool enter() {
     auto gate = gate_.load(std::memory_order_relaxed);
     while ((gate & open) != 0)
-      if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel, std::memory_order_relaxed)) return true;
+      if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel, std::memory_order_relaxed))
+        return true;
     return false;
   }
 

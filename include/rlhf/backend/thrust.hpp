@@ -185,7 +185,8 @@ class basic_thrust_backend {
     const thrust::counting_iterator<std::int64_t> first(0);
     Total found;
     const status done = thrust_detail::guarded<queue>(function, [&] {
-      found = thrust::transform_reduce(queue_.policy(), first, first + (n > 0 ? n : 0), f, found, thrust_detail::merge<Total>{});
+      found = thrust::transform_reduce(queue_.policy(), first, first + (n > 0 ? n : 0), f, found,
+                                       thrust_detail::merge<Total>{});
     });
     return done ? once(thrust_detail::write_cell<Total>{found, out}) : done;
   }

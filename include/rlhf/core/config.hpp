@@ -1,8 +1,9 @@
 #pragma once
 // The two public macros, and the compilers and flags the library refuses.
 
-#if defined(__FAST_MATH__)
-#error "rlhf: -ffast-math (or -Ofast) removes NaN and infinity from the language, which the masks, the log-probabilities of impossible tokens and the non-finite counters need. Use -O3 -fno-math-errno -fno-trapping-math instead."
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0)
+#error \
+    "rlhf: -ffast-math (or -Ofast, or -ffinite-math-only) removes NaN and infinity from the language, which the masks, the log-probabilities of impossible tokens and the non-finite counters need. Use -O3 -fno-math-errno -fno-trapping-math instead."
 #endif
 
 #if !defined(__CUDACC__) && defined(__cplusplus) && __cplusplus < 202002L

@@ -53,15 +53,24 @@ struct layout {
 [[nodiscard]] constexpr status check(const layout<>& sequences, const char* function, const char* argument = "layout",
                                      const char* offsets = "layout.offsets") {
   if (sequences.sequences < 0 || sequences.width < 0)
-    return {errc::shape, function, argument, "has an extent of",
-            static_cast<double>(sequences.sequences < 0 ? sequences.sequences : sequences.width), 0,
+    return {errc::shape,
+            function,
+            argument,
+            "has an extent of",
+            static_cast<double>(sequences.sequences < 0 ? sequences.sequences : sequences.width),
+            0,
             "0 or more, and offsets that are contiguous"};
   if (sequences.offsets == nullptr) return {};
   if (sequences.offsets[0] != 0)
     return {errc::index, function, offsets, "starts at", static_cast<double>(sequences.offsets[0]), 0, nullptr};
   for (std::int64_t i = 0; i < sequences.sequences; ++i)
     if (sequences.offsets[i + 1] < sequences.offsets[i])
-      return {errc::index, function, offsets, "decreases at element", static_cast<double>(i + 1), 0,
+      return {errc::index,
+              function,
+              offsets,
+              "decreases at element",
+              static_cast<double>(i + 1),
+              0,
               "offsets that never decrease"};
   return {};
 }

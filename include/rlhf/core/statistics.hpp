@@ -9,8 +9,7 @@ namespace rlhf::inline v1 {
 
 /// Names equal letter by letter; without <cstring>, so that it is constexpr.
 [[nodiscard]] constexpr bool same_name(const char* a, const char* b) {
-  for (; *a != 0 && *a == *b; ++a, ++b) {
-  }
+  for (; *a != 0 && *a == *b; ++a, ++b) {}
   return *a == *b;
 }
 
@@ -34,9 +33,13 @@ struct statistics {
   entry entries[capacity];
   int size = 0;
 
-  RLHF_INLINE constexpr void add(const char* name, double sum, double count) { add({name, sum, count, statistic_kind::mean}); }
+  RLHF_INLINE constexpr void add(const char* name, double sum, double count) {
+    add({name, sum, count, statistic_kind::mean});
+  }
   RLHF_INLINE constexpr void add_total(const char* name, double sum) { add({name, sum, 0, statistic_kind::total}); }
-  RLHF_INLINE constexpr void add_maximum(const char* name, double value) { add({name, value, 0, statistic_kind::maximum}); }
+  RLHF_INLINE constexpr void add_maximum(const char* name, double value) {
+    add({name, value, 0, statistic_kind::maximum});
+  }
 
   RLHF_INLINE constexpr void add(const entry& more) {
     for (int i = 0; i < size; ++i) {

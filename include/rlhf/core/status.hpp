@@ -68,10 +68,12 @@ namespace remark {
 [[nodiscard]] RLHF_INLINE constexpr status null(const char* function, const char* argument) {
   return {errc::null, function, argument, "is null", 0, 0, "a pointer to its elements"};
 }
-[[nodiscard]] RLHF_INLINE constexpr status shape(const char* function, const char* argument, std::int64_t got, std::int64_t want) {
+[[nodiscard]] RLHF_INLINE constexpr status shape(const char* function, const char* argument, std::int64_t got,
+                                                 std::int64_t want) {
   return {errc::shape, function, argument, "elements", static_cast<double>(got), static_cast<double>(want), nullptr};
 }
-[[nodiscard]] RLHF_INLINE constexpr status argument(const char* function, const char* argument, double got, const char* wants) {
+[[nodiscard]] RLHF_INLINE constexpr status argument(const char* function, const char* argument, double got,
+                                                    const char* wants) {
   return {errc::argument, function, argument, "is", got, 0, wants};
 }
 [[nodiscard]] RLHF_INLINE constexpr status empty(const char* function, const char* argument) {

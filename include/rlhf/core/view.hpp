@@ -46,7 +46,8 @@ struct view<T, 1, Space> {
   /// A view of mutable elements is also a view of const ones.
   template <class U>
     requires std::same_as<const U, T>
-  RLHF_HD constexpr view(const view<U, 1, Space>& other) : data(other.data), extent(other.extent), stride(other.stride) {}
+  RLHF_HD constexpr view(const view<U, 1, Space>& other)
+      : data(other.data), extent(other.extent), stride(other.stride) {}
   /// Anything contiguous in host memory.
   template <class R>
     requires(std::same_as<Space, host_space> && contiguous_of<R, T> && !std::is_same_v<std::remove_cv_t<R>, view> &&
@@ -74,7 +75,8 @@ struct view<T, 2, Space> {
       : data(pointer), rows(rows_), columns(columns_), pitch(pitch_) {}
   template <class U>
     requires std::same_as<const U, T>
-  RLHF_HD constexpr view(const view<U, 2, Space>& other) : data(other.data), rows(other.rows), columns(other.columns), pitch(other.pitch) {}
+  RLHF_HD constexpr view(const view<U, 2, Space>& other)
+      : data(other.data), rows(other.rows), columns(other.columns), pitch(other.pitch) {}
 
   [[nodiscard]] RLHF_HD constexpr explicit operator bool() const { return data != nullptr; }
   [[nodiscard]] RLHF_HD constexpr T* row(std::int64_t i) const { return data + i * pitch; }

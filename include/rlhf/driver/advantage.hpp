@@ -88,14 +88,18 @@ struct reward_at {
   view<const T, 1, Space> reward;
   grouping<Space> groups;
   std::int64_t begin;
-  [[nodiscard]] RLHF_HD RLHF_INLINE double operator()(std::int64_t j) const { return static_cast<double>(reward[groups[begin + j]]); }
+  [[nodiscard]] RLHF_HD RLHF_INLINE double operator()(std::int64_t j) const {
+    return static_cast<double>(reward[groups[begin + j]]);
+  }
 };
 template <class T, class Space>
 struct set_at {
   view<T, 1, Space> advantage;
   grouping<Space> groups;
   std::int64_t begin;
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t j, double a) const { advantage[groups[begin + j]] = static_cast<T>(a); }
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t j, double a) const {
+    advantage[groups[begin + j]] = static_cast<T>(a);
+  }
 };
 
 /// A group is a handful of responses: one thread walks it.
@@ -172,7 +176,8 @@ template <class T = float, class Space = host_space>
 struct whiten_inputs {
   view<const T, 1, Space> x{};
   mask_view<Space> mask{};
-  const moments* found = nullptr;  ///< moments from elsewhere (all shards merged), in the backend's space; else of x itself
+  const moments* found =
+      nullptr;  ///< moments from elsewhere (all shards merged), in the backend's space; else of x itself
 };
 
 /// Whitens `in.x` into `out`, which may be the same memory, over the valid elements; the others give exactly 0.
@@ -199,8 +204,7 @@ struct whitening {
       if (auto s = masked_moments(be, name, in.x, in.mask, cell.data()); !s) return s;
       found = cell.data();
     }
-    if (auto s = be.map(n, advantage_detail::whiten_kernel<T, Space>{how, found, in.x, in.mask, out}, nullptr);
-        !s)
+    if (auto s = be.map(n, advantage_detail::whiten_kernel<T, Space>{how, found, in.x, in.mask, out}, nullptr); !s)
       return s;
     if constexpr (B::synchronous)
       if (be.read(found).count == 0) return remark::empty(name, "mask");
@@ -223,8 +227,7 @@ struct grouped {
 
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
-  status operator()(B& be, const group_inputs<T, Space>& in,
-                    const std::type_identity_t<view<T, 1, Space>>& out) const {
+  status operator()(B& be, const group_inputs<T, Space>& in, const std::type_identity_t<view<T, 1, Space>>& out) const {
     constexpr const char* name = "grouped";
     const std::int64_t n = in.reward.extent;
     if (!in.reward && n > 0) return remark::null(name, "reward");
@@ -235,12 +238,10 @@ struct grouped {
     auto cell = be.template scratch<moments>(1);
     auto scored = be.template scratch<std::uint8_t>(n);
     if (!cell.data() || !scored.data()) return remark::memory(name);
-    if (auto s = be.map(n, advantage_detail::mark_numbers<T, Space>{in.reward, scored.data()}, nullptr);
-        !s)
-      return s;
+    if (auto s = be.map(n, advantage_detail::mark_numbers<T, Space>{in.reward, scored.data()}, nullptr); !s) return s;
     if (auto s = masked_moments(be, name, in.reward, mask_view<Space>(scored.data(), n), cell.data()); !s) return s;
-    return be.segment_reduce(
-        in.groups.groups, advantage_detail::group_kernel<T, Space, Estimator>{estimator, in.groups, in.reward, out, cell.data()});
+    return be.segment_reduce(in.groups.groups, advantage_detail::group_kernel<T, Space, Estimator>{
+                                                   estimator, in.groups, in.reward, out, cell.data()});
   }
 };
 template <class E>

@@ -25,9 +25,9 @@ struct full_kl_inputs {
 /// What full_kl writes, and the gradient that flows back; absent views are skipped.
 template <class L = float, class T = compute_t<L>, class Space = host_space>
 struct full_kl_outputs {
-  view<T, 1, Space> kl{};               ///< [rows], nats
-  view<const T, 1, Space> grad_kl{};    ///< [rows] d loss / d kl; 1 without it
-  view<L, 2, Space> grad_logits{};      ///< may lie on the logits
+  view<T, 1, Space> kl{};             ///< [rows], nats
+  view<const T, 1, Space> grad_kl{};  ///< [rows] d loss / d kl; 1 without it
+  view<L, 2, Space> grad_logits{};    ///< may lie on the logits
 };
 
 namespace full_kl_detail {
@@ -35,13 +35,12 @@ namespace full_kl_detail {
 template <class V>
 using row_sum = online_softmax<V, false, false>;
 
-template <class T, class L>
-struct scaled {
+template <class L>
+struct logit_of_row {
   const L* row;
-  T scale;
   template <class V>
   [[nodiscard]] RLHF_HD RLHF_INLINE V operator()(std::int64_t j) const {
-    return memory_traits<V>::load(row + j) * V(scale);
+    return load_in_any_order<V>(row + j);
   }
 };
 
@@ -49,10 +48,6 @@ struct scaled {
 template <class V>
 struct total {
   V sum = V(number_traits<V>::constant(0));
-  template <int Block>
-  RLHF_HD RLHF_INLINE void add(const V (&x)[static_cast<unsigned>(Block)]) {
-    for (const V& v : x) sum = sum + v;
-  }
   RLHF_HD RLHF_INLINE void add(const V& x) { sum = sum + x; }
   RLHF_HD RLHF_INLINE void merge(const total& other) { sum = sum + other.sum; }
 };
@@ -118,10 +113,12 @@ struct rows_kernel {
     const L* const policy = in.logits.row(r);
     const L* const reference = in.ref_logits.row(r);
     const T scale = static_cast<T>(1 / in.temperature);
-    const T policy_lse = team.template reduce<row_sum>(in.vocabulary, scaled<T, L>{policy, scale}).log_sum_exp();
-    const T reference_lse = team.template reduce<row_sum>(in.vocabulary, scaled<T, L>{reference, scale}).log_sum_exp();
-    const T kl = team.template reduce<total>(
-                         in.vocabulary, divergence_term<T, L, Forward>{policy, reference, scale, policy_lse, reference_lse})
+    const auto empty = row_sum<T>::at_temperature(in.temperature);
+    const T policy_lse = team.template reduce<row_sum>(in.vocabulary, logit_of_row<L>{policy}, empty).log_sum_exp();
+    const T reference_lse =
+        team.template reduce<row_sum>(in.vocabulary, logit_of_row<L>{reference}, empty).log_sum_exp();
+    const T kl = team.template reduce<total>(in.vocabulary, divergence_term<T, L, Forward>{policy, reference, scale,
+                                                                                           policy_lse, reference_lse})
                      .sum;
     if (out.kl) out.kl[r] = kl;
     if (to == nullptr) return;
@@ -152,7 +149,13 @@ status full_kl(B& be, full_kl_inputs<L, Space> in, const full_kl_outputs<L, T, S
   if (in.ref_logits.rows != rows) return remark::shape(name, "ref_logits", in.ref_logits.rows, rows);
   if (in.vocabulary == 0) in.vocabulary = in.logits.columns;
   if (in.vocabulary < 0 || in.vocabulary > in.logits.columns || in.vocabulary > in.ref_logits.columns)
-    return {errc::shape, name, "vocabulary", "is", static_cast<double>(in.vocabulary), 0, "at most the columns of both logits"};
+    return {errc::shape,
+            name,
+            "vocabulary",
+            "is",
+            static_cast<double>(in.vocabulary),
+            0,
+            "at most the columns of both logits"};
   if (!(in.temperature > 0)) return remark::argument(name, "temperature", in.temperature, "more than 0");
   if (in.mask && in.mask.extent != rows) return remark::shape(name, "mask", in.mask.extent, rows);
   if (out.kl && out.kl.extent != rows) return remark::shape(name, "kl", out.kl.extent, rows);
@@ -160,7 +163,12 @@ status full_kl(B& be, full_kl_inputs<L, Space> in, const full_kl_outputs<L, T, S
   if (out.grad_logits && out.grad_logits.rows != rows)
     return remark::shape(name, "grad_logits", out.grad_logits.rows, rows);
   if (out.grad_logits && out.grad_logits.columns < in.vocabulary)
-    return {errc::shape, name, "grad_logits", "has columns:", static_cast<double>(out.grad_logits.columns), 0,
+    return {errc::shape,
+            name,
+            "grad_logits",
+            "has columns:",
+            static_cast<double>(out.grad_logits.columns),
+            0,
             "at least the vocabulary"};
   return in.direction == kl_direction::forward
              ? be.rows(rows, full_kl_detail::rows_kernel<T, L, Space, true>{in, out}, nullptr)

@@ -86,8 +86,8 @@ struct item_kernel {
   static constexpr int maxima = Observed ? observer<Item>::maxima : 0;
 
   item_streams<Item, T, Space> streams;
-  mask_view<Space> mask;             ///< which items count
-  mask_view<Space> keep;             ///< items whose objective is dropped though they count in denominators
+  mask_view<Space> mask;               ///< which items count
+  mask_view<Space> keep;               ///< items whose objective is dropped though they count in denominators
   view<const T, 1, Space> importance;  ///< multiplies the objective, not the term; a constant
   Objective objective;
   Term term;
@@ -165,8 +165,7 @@ RLHF_INLINE void report(const totals_of<Kernel>& found, statistics& out) {
   };
   for (int k = 0; k < observer<Item>::sums; ++k) put(observer<Item>::sum_names[k], found.sum[3 + k]);
   for (int k = 0; k < observer<Item>::maxima; ++k)
-    if (found.max[k] > -infinity)
-      out.add_maximum(observer<Item>::maximum_names[k], found.max[k]);
+    if (found.max[k] > -infinity) out.add_maximum(observer<Item>::maximum_names[k], found.max[k]);
   int at = 3 + observer<Item>::sums;
   if constexpr (statistics_count_of<Objective>() > 0)
     for (int k = 0; k < statistics_count_of<Objective>(); ++k) put(statistics_name_of<Objective>(k), found.sum[at++]);

@@ -12,8 +12,8 @@ namespace rlhf::inline v1 {
 /// Minus infinity is a legal logit (an impossible token). Logits are divided by `temperature` in the arithmetic type.
 template <class L = float, class Space = host_space, class Index = std::int32_t>
 struct logits_inputs {
-  view<const L, 2, Space> logits{};       ///< [rows, columns >= vocabulary]
-  view<const Index, 1, Space> target{};   ///< [rows]
+  view<const L, 2, Space> logits{};      ///< [rows, columns >= vocabulary]
+  view<const Index, 1, Space> target{};  ///< [rows]
   std::int64_t vocabulary = 0;
   double temperature = 1;
   std::int64_t ignore_index = -100;  ///< rows with this target give 0 everywhere and are not counted
@@ -22,12 +22,12 @@ struct logits_inputs {
 /// What token_logp writes; what is absent is not computed.
 template <class T = float, class Space = host_space>
 struct logp_outputs {
-  view<T, 1, Space> logp{};        ///< log-probability of the target, nats
-  view<T, 1, Space> entropy{};     ///< of the whole distribution, nats
-  view<T, 1, Space> lse{};         ///< log-sum-exp of the scaled logits: keep it for the backward pass
-  view<T, 1, Space> square_sum{};  ///< sum of p squared
+  view<T, 1, Space> logp{};               ///< log-probability of the target, nats
+  view<T, 1, Space> entropy{};            ///< of the whole distribution, nats
+  view<T, 1, Space> lse{};                ///< log-sum-exp of the scaled logits: keep it for the backward pass
+  view<T, 1, Space> square_sum{};         ///< sum of p squared
   view<std::int64_t, 1, Space> argmax{};  ///< the most likely token, the first of equals
-  statistics* stats = nullptr;     ///< rows, nonfinite log-probabilities, mean entropy where computed
+  statistics* stats = nullptr;            ///< rows, nonfinite log-probabilities, mean entropy where computed
 };
 
 /// What flows back. With null `entropy` no entropy gradient is taken.
@@ -50,14 +50,13 @@ using square_row = online_softmax<V, false, true>;
 template <class V>
 using full_row = online_softmax<V, true, true>;
 
-/// The scaled logit at a column.
-template <class T, class L>
-struct scaled_logit {
+/// The logit at a column.
+template <class L>
+struct logit_of_row {
   const L* row;
-  T scale;
   template <class V>
   [[nodiscard]] RLHF_HD RLHF_INLINE V operator()(std::int64_t j) const {
-    return memory_traits<V>::load(row + j) * V(scale);
+    return load_in_any_order<V>(row + j);
   }
 };
 
@@ -80,11 +79,9 @@ struct forward_rows {
       store(out.argmax, r, std::int64_t{0});
       return;
     }
-    const scaled_logit<T, L> logit{row, static_cast<T>(1 / in.temperature)};
-    const auto state = reduce(team, logit);
+    const auto state = reduce(team, row);
     const T lse = state.log_sum_exp();
-    // Relative to the largest logit, not to lse: that keeps the digits where logits are large.
-    const T logp = (logit.template operator()<T>(target) - state.max) - log(state.sum);
+    const T logp = state.log_probability(memory_traits<T>::load(row + target));
     T entropy = 0, squares = 0;
     if constexpr (Entropy) entropy = state.entropy();
     if constexpr (Squares) squares = state.square_sum();
@@ -97,15 +94,19 @@ struct forward_rows {
 
  private:
   template <class Team>
-  [[nodiscard]] RLHF_HD RLHF_INLINE auto reduce(Team& team, const scaled_logit<T, L>& logit) const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE auto reduce(Team& team, const L* row) const {
     if constexpr (Entropy && Squares)
-      return team.template reduce<full_row>(in.vocabulary, logit);
+      return softmax_of<full_row>(team, row);
     else if constexpr (Entropy)
-      return team.template reduce<entropy_row>(in.vocabulary, logit);
+      return softmax_of<entropy_row>(team, row);
     else if constexpr (Squares)
-      return team.template reduce<square_row>(in.vocabulary, logit);
+      return softmax_of<square_row>(team, row);
     else
-      return team.template reduce<plain_row>(in.vocabulary, logit);
+      return softmax_of<plain_row>(team, row);
+  }
+  template <template <class> class State, class Team>
+  [[nodiscard]] RLHF_HD RLHF_INLINE auto softmax_of(Team& team, const L* row) const {
+    return team.template reduce<State>(in.vocabulary, logit_of_row<L>{row}, State<T>::at_temperature(in.temperature));
   }
   [[nodiscard]] RLHF_HD RLHF_INLINE std::int64_t first_of(const L* row) const {
     std::int64_t best = 0;
@@ -143,11 +144,11 @@ struct backward_column {
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t j) const {
     const V zero(number_traits<V>::constant(0));
-    const V log_p = memory_traits<V>::load(from + j) * V(scale) - V(lse);
-    const V p = exp_weight(log_p);
+    const V log_p = load_in_any_order<V>(from + j) * V(scale) - V(lse);
+    const V p = exp2_weight(log_p * V(number_traits<V>::constant(1.4426950408889634)));
     V slope(minus_g);
     if constexpr (Entropy) slope = slope + V(minus_h) * select(p > zero, log_p + V(entropy), zero);
-    memory_traits<V>::store(to + j, p * slope);
+    store_in_any_order(to + j, p * slope);
   }
 };
 
@@ -207,11 +208,22 @@ template <class L, class Space, class Index>
   if (in.logits.rows > 0 && !in.target) return remark::null(function, "target");
   if (in.target.extent != in.logits.rows) return remark::shape(function, "target", in.target.extent, in.logits.rows);
   if (in.vocabulary < 0 || in.vocabulary > in.logits.columns)
-    return {errc::shape, function, "vocabulary", "is", static_cast<double>(in.vocabulary), 0, "at most the columns of logits"};
+    return {errc::shape,
+            function,
+            "vocabulary",
+            "is",
+            static_cast<double>(in.vocabulary),
+            0,
+            "at most the columns of logits"};
   if (in.logits.rows > 0 && in.logits.columns <= 0)
     return {errc::shape, function, "logits", "has columns:", static_cast<double>(in.logits.columns), 0, "at least one"};
   if (in.logits.rows > 1 && in.logits.pitch < in.logits.columns)
-    return {errc::stride, function, "logits", "has a pitch of", static_cast<double>(in.logits.pitch), 0,
+    return {errc::stride,
+            function,
+            "logits",
+            "has a pitch of",
+            static_cast<double>(in.logits.pitch),
+            0,
             "rows that do not overlap"};
   if (!(in.temperature > 0)) return remark::argument(function, "temperature", in.temperature, "more than 0");
   return {};

@@ -37,8 +37,8 @@ struct observer<token> {
 template <>
 struct observer<pair> {
   static constexpr int sums = 6, maxima = 0;
-  static constexpr const char* sum_names[] = {"rewards/chosen", "rewards/rejected", "rewards/accuracies",
-                                              "rewards/margins", "logps/chosen", "logps/rejected"};
+  static constexpr const char* sum_names[] = {"rewards/chosen",  "rewards/rejected", "rewards/accuracies",
+                                              "rewards/margins", "logps/chosen",     "logps/rejected"};
   static constexpr const char* maximum_names[] = {""};
   double beta = 1;
   bool without_reference = false;

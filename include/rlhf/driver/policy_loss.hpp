@@ -16,10 +16,10 @@ struct token_inputs {
   view<const T, 1, Space> ref_logp{};      ///< of the frozen reference
   view<const T, 1, Space> rollout_logp{};  ///< as the sampling engine reported it
   view<const T, 1, Space> advantage{};
-  mask_view<Space> mask{};            ///< which slots are tokens of the loss; all without it
-  mask_view<Space> keep{};            ///< tokens whose objective is dropped; denominators still count them
-  view<const T, 1, Space> weight{};   ///< importance weights: multiply the objective, not the penalty; constants
-  grouping<Space> groups{};           ///< prompts, for prompt_mean
+  mask_view<Space> mask{};           ///< which slots are tokens of the loss; all without it
+  mask_view<Space> keep{};           ///< tokens whose objective is dropped; denominators still count them
+  view<const T, 1, Space> weight{};  ///< importance weights: multiply the objective, not the penalty; constants
+  grouping<Space> groups{};          ///< prompts, for prompt_mean
 };
 
 /// What policy_loss writes; an absent view is skipped.
@@ -88,7 +88,9 @@ struct collect_sequence_gradient {
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 1, 0>& acc) const {
     acc.sum[0] = acc.sum[0] + memory_traits<V>::load(derivative + i);
   }
-  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<1>& found) const { out[s] = found.sum[0] * inverse_count[s]; }
+  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<1>& found) const {
+    out[s] = found.sum[0] * inverse_count[s];
+  }
 };
 
 template <class T, class Space>
@@ -163,8 +165,9 @@ struct policy_loss {
     static_assert(token_objective<typename policy_detail::of_token<Objective>::type> && token_objective<Term>,
                   "rlhf: a token objective is a struct with "
                   "`template <rlhf::number V> V operator()(const rlhf::token<V>&) const`");
-    static_assert(aggregation<Aggregate>, "rlhf: the aggregate needs `static constexpr bool uniform` and "
-                                          "`double weight(double tokens, double group_tokens, const aggregation_counts&)`");
+    static_assert(aggregation<Aggregate>,
+                  "rlhf: the aggregate needs `static constexpr bool uniform` and "
+                  "`double weight(double tokens, double group_tokens, const aggregation_counts&)`");
     using scalar = compute_t<T>;
     constexpr const char* name = "policy_loss";
     static_assert(!policy_detail::is_sequence_ratio<Objective> || !(reads_of<Term>() & field::entropy),
@@ -172,12 +175,14 @@ struct policy_loss {
     static_assert(policy_detail::is_sequence_ratio<Objective> || !beside_sequence_ratio_of<Term>(),
                   "rlhf: sequence_weighted goes beside a sequence_ratio objective");
     constexpr bool by_sequence = policy_detail::is_sequence_ratio<Objective>;
-    constexpr bool reads_sequence = by_sequence || ((reads_of<Objective>() | reads_of<Term>()) & field::sequence_log_ratio);
+    constexpr bool reads_sequence =
+        by_sequence || ((reads_of<Objective>() | reads_of<Term>()) & field::sequence_log_ratio);
     if constexpr (std::same_as<Space, host_space>)
       if (auto s = check(sequences, name); !s) return s;
 
     // [sequences] where [tokens] is meant: copied to the tokens.
-    const bool spread_advantage = per_sequence(in.advantage, sequences), spread_weight = per_sequence(in.weight, sequences);
+    const bool spread_advantage = per_sequence(in.advantage, sequences),
+               spread_weight = per_sequence(in.weight, sequences);
     auto advantage = be.template scratch<T>(spread_advantage ? sequences.tokens : 0);
     auto importance = be.template scratch<T>(spread_weight ? sequences.tokens : 0);
     auto log_ratio = be.template scratch<T>(reads_sequence ? sequences.tokens : 0);
@@ -194,7 +199,8 @@ struct policy_loss {
     call.streams.constant[0] = in.old_logp;
     call.streams.constant[1] = in.ref_logp;
     call.streams.constant[2] = in.rollout_logp;
-    call.streams.constant[3] = spread_advantage ? view<const T, 1, Space>(advantage.data(), sequences.tokens) : in.advantage;
+    call.streams.constant[3] =
+        spread_advantage ? view<const T, 1, Space>(advantage.data(), sequences.tokens) : in.advantage;
     call.mask = in.mask;
     call.keep = in.keep;
     call.importance = spread_weight ? view<const T, 1, Space>(importance.data(), sequences.tokens) : in.weight;
@@ -223,7 +229,8 @@ struct policy_loss {
               sequences, policy_detail::mean_log_ratio<T, Space>{in.logp, in.old_logp, in.mask, mean, inverse_count});
           !s)
         return s;
-      if (auto s = broadcast(be, sequences, view<const double, 1, Space>(mean, sequences.sequences), log_ratio.data()); !s)
+      if (auto s = broadcast(be, sequences, view<const double, 1, Space>(mean, sequences.sequences), log_ratio.data());
+          !s)
         return s;
       if constexpr (by_sequence) {
         call.streams.variable[1] = {log_ratio.data(), sequences.tokens};
@@ -240,12 +247,14 @@ struct policy_loss {
       if (out.grad_logp || out.grad_entropy) {
         double* const share = means.data();  // the means have served
         double* const inverse_count = share + sequences.sequences;
-        if (auto s = be.segment_reduce(sequences, policy_detail::collect_sequence_gradient<T, Space>{
-                                                      slope.data(), inverse_count, share});
+        if (auto s = be.segment_reduce(
+                sequences, policy_detail::collect_sequence_gradient<T, Space>{slope.data(), inverse_count, share});
             !s)
           return s;
-        if (auto s = be.segment_map(sequences,
-                                    policy_detail::add_sequence_gradient<T, Space>{share, in.mask, out.grad_logp, out.grad_entropy}, nullptr);
+        if (auto s = be.segment_map(
+                sequences,
+                policy_detail::add_sequence_gradient<T, Space>{share, in.mask, out.grad_logp, out.grad_entropy},
+                nullptr);
             !s)
           return s;
       }
@@ -269,7 +278,8 @@ struct policy_loss {
     return v && v.extent == sequences.sequences && v.extent != sequences.tokens;
   }
   template <class B, class S, class T, class Space>
-  [[nodiscard]] static status broadcast(B& be, const layout<Space>& sequences, const view<const S, 1, Space>& from, T* to) {
+  [[nodiscard]] static status broadcast(B& be, const layout<Space>& sequences, const view<const S, 1, Space>& from,
+                                        T* to) {
     return be.segment_map(sequences, broadcast_to_tokens<T, S>{from.data, from.stride, to}, nullptr);
   }
 };

@@ -28,8 +28,8 @@ struct pair_outputs {
   view<T, 1, Space> loss{};  ///< one element
   view<T, 1, Space> grad_chosen{};
   view<T, 1, Space> grad_rejected{};
-  view<T, 1, Space> per_pair{};         ///< loss of each pair, without the NLL term
-  view<T, 1, Space> reward_chosen{};    ///< implicit rewards beta (log pi - log pi_ref)
+  view<T, 1, Space> per_pair{};       ///< loss of each pair, without the NLL term
+  view<T, 1, Space> reward_chosen{};  ///< implicit rewards beta (log pi - log pi_ref)
   view<T, 1, Space> reward_rejected{};
   view<T, 1, Space> nll{};  ///< one element: the NLL term before its weight
   statistics* stats = nullptr;

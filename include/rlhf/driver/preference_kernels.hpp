@@ -29,7 +29,8 @@ struct implicit_rewards {
   mask_view<Space> mask;
   view<T, 1, Space> chosen, rejected;
   [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
-    return streams.unit_strides() && rlhf::unit_stride(mask) && rlhf::unit_stride(chosen) && rlhf::unit_stride(rejected);
+    return streams.unit_strides() && rlhf::unit_stride(mask) && rlhf::unit_stride(chosen) &&
+           rlhf::unit_stride(rejected);
   }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
@@ -165,7 +166,9 @@ struct spread_gradient {
   const scalar* slope;
   mask_view<Space> mask;
   view<T, 1, Space> gradient;
-  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const { return rlhf::unit_stride(mask) && rlhf::unit_stride(gradient); }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
+    return rlhf::unit_stride(mask) && rlhf::unit_stride(gradient);
+  }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, accumulator<V, 0, 0>&) const {
     const V zero(number_traits<V>::constant(0));

@@ -23,8 +23,9 @@ struct preference_loss {
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
   status operator()(B& be, const pair_inputs<T, Space>& in, const pair_outputs<T, Space>& out) const {
-    static_assert(pair_objective<Objective>, "rlhf: a pair objective is a struct with "
-                                             "`template <rlhf::number V> V operator()(const rlhf::pair<V>&) const`");
+    static_assert(pair_objective<Objective>,
+                  "rlhf: a pair objective is a struct with "
+                  "`template <rlhf::number V> V operator()(const rlhf::pair<V>&) const`");
     static_assert(Aggregate::uniform, "rlhf: pairs are aggregated with a uniform rule, such as batch_mean");
     static_assert(std::same_as<Reduction, sum_of_tokens>,
                   "rlhf: this reduction works on tokens: call with token_pair_inputs");
@@ -38,10 +39,13 @@ struct preference_loss {
     using scalar = compute_t<T>;
     constexpr const char* name = "preference_loss";
     const std::int64_t pairs = in.chosen.sequences.sequences;
-    if (auto s = check_side(in.chosen, "chosen.sequences", "chosen.sequences.offsets", "chosen.logp", "chosen.ref_logp", "chosen.mask", out.grad_chosen, "grad_chosen"); !s)
+    if (auto s = check_of(reduction); !s) return s;
+    if (auto s = check_side(in.chosen, "chosen.sequences", "chosen.sequences.offsets", "chosen.logp", "chosen.ref_logp",
+                            "chosen.mask", out.grad_chosen, "grad_chosen");
+        !s)
       return s;
-    if (auto s = check_side(in.rejected, "rejected.sequences", "rejected.sequences.offsets", "rejected.logp", "rejected.ref_logp", "rejected.mask", out.grad_rejected,
-                            "grad_rejected");
+    if (auto s = check_side(in.rejected, "rejected.sequences", "rejected.sequences.offsets", "rejected.logp",
+                            "rejected.ref_logp", "rejected.mask", out.grad_rejected, "grad_rejected");
         !s)
       return s;
     if (in.rejected.sequences.sequences != pairs)
@@ -61,15 +65,20 @@ struct preference_loss {
     const auto as_view = [&](int k) { return view<T, 1, Space>(column(k), pairs); };
 
     using weights_detail::count_valid;
-    if (auto s = be.segment_reduce(in.chosen.sequences, count_valid<scalar, Space>{in.chosen.mask, counts.data()}); !s) return s;
-    if (auto s = be.segment_reduce(in.rejected.sequences, count_valid<scalar, Space>{in.rejected.mask, counts.data() + pairs}); !s)
+    if (auto s = be.segment_reduce(in.chosen.sequences, count_valid<scalar, Space>{in.chosen.mask, counts.data()}); !s)
       return s;
-    if (auto s = be.map(pairs,
-                        write_lengths<T>{counts.data(), counts.data() + pairs, column(6), column(7), counts.data() + 2 * pairs}, nullptr);
+    if (auto s = be.segment_reduce(in.rejected.sequences,
+                                   count_valid<scalar, Space>{in.rejected.mask, counts.data() + pairs});
         !s)
       return s;
-    if (auto s = sum_side(be, in.chosen, pairs, counts.data(), counts.data() + 2 * pairs, slopes.data(), positions.data(),
-                          column(0), column(2), column(4));
+    if (auto s = be.map(
+            pairs,
+            write_lengths<T>{counts.data(), counts.data() + pairs, column(6), column(7), counts.data() + 2 * pairs},
+            nullptr);
+        !s)
+      return s;
+    if (auto s = sum_side(be, in.chosen, pairs, counts.data(), counts.data() + 2 * pairs, slopes.data(),
+                          positions.data(), column(0), column(2), column(4));
         !s)
       return s;
     scalar* const rejected_slopes = slopes.data() + in.chosen.sequences.tokens;
@@ -101,13 +110,17 @@ struct preference_loss {
 
     const T* const nll_gradient = nll.weight != 0 ? column(10) : nullptr;
     if (out.grad_chosen)
-      if (auto s = be.segment_map(in.chosen.sequences,
-                                  spread_gradient<T, Space>{column(8), nll_gradient, slopes.data(), in.chosen.mask, out.grad_chosen}, nullptr);
+      if (auto s = be.segment_map(
+              in.chosen.sequences,
+              spread_gradient<T, Space>{column(8), nll_gradient, slopes.data(), in.chosen.mask, out.grad_chosen},
+              nullptr);
           !s)
         return s;
     if (out.grad_rejected)
-      if (auto s = be.segment_map(in.rejected.sequences,
-                                  spread_gradient<T, Space>{column(9), nullptr, rejected_slopes, in.rejected.mask, out.grad_rejected}, nullptr);
+      if (auto s = be.segment_map(
+              in.rejected.sequences,
+              spread_gradient<T, Space>{column(9), nullptr, rejected_slopes, in.rejected.mask, out.grad_rejected},
+              nullptr);
           !s)
         return s;
     return done;
@@ -115,8 +128,9 @@ struct preference_loss {
 
  private:
   template <class T, class Space>
-  [[nodiscard]] static status check_side(const response_tokens<T, Space>& side, const char* sequences, const char* offsets, const char* logp, const char* ref,
-                                         const char* mask, const view<T, 1, Space>& gradient, const char* grad) {
+  [[nodiscard]] static status check_side(const response_tokens<T, Space>& side, const char* sequences,
+                                         const char* offsets, const char* logp, const char* ref, const char* mask,
+                                         const view<T, 1, Space>& gradient, const char* grad) {
     constexpr const char* name = "preference_loss";
     if constexpr (std::same_as<Space, host_space>)
       if (auto s = rlhf::check(side.sequences, name, sequences, offsets); !s) return s;
@@ -139,13 +153,16 @@ struct preference_loss {
     if constexpr (Reduction::needs_position) {
       position = positions;
       shorter_of_token = positions + side.sequences.tokens;
-      if (auto s = be.segment_scan(side.sequences, mark_positions<Scalar, Space>{side.mask, lengths, position}); !s) return s;
-      if (auto s = be.segment_map(side.sequences, broadcast_to_tokens<Scalar, double>{shorter, 1, shorter_of_token}, nullptr);
+      if (auto s = be.segment_scan(side.sequences, mark_positions<Scalar, Space>{side.mask, lengths, position}); !s)
+        return s;
+      if (auto s = be.segment_map(side.sequences, broadcast_to_tokens<Scalar, double>{shorter, 1, shorter_of_token},
+                                  nullptr);
           !s)
         return s;
     }
-    return be.segment_reduce(side.sequences, sum_responses<T, Space, Reduction>{reduction, side, position, shorter_of_token,
-                                                                                slopes, logp, ref_logp, plain});
+    return be.segment_reduce(
+        side.sequences,
+        sum_responses<T, Space, Reduction>{reduction, side, position, shorter_of_token, slopes, logp, ref_logp, plain});
   }
 
   /// The pass over pairs. `plain` is what the NLL term is taken of, `nll_gradient` where its gradient is added.
@@ -162,14 +179,16 @@ struct preference_loss {
     call.items = pairs;
     call.streams.variable[0] = in.chosen;
     call.streams.variable[1] = in.rejected;
-    const view<const T, 1, Space> constants[] = {in.ref_chosen,    in.ref_rejected,    in.chosen_length, in.rejected_length,
-                                                 in.chosen_reward, in.rejected_reward, in.margin};
+    const view<const T, 1, Space> constants[] = {in.ref_chosen,      in.ref_rejected,  in.chosen_length,
+                                                 in.rejected_length, in.chosen_reward, in.rejected_reward,
+                                                 in.margin};
     for (int k = 0; k < rlhf::pair<double>::constants; ++k) call.streams.constant[k] = constants[k];
     call.mask = in.mask;
     call.importance = in.weight;
     call.objective = objective;
     call.observe.beta = reward_scale(objective);
-    if constexpr (requires { objective.without_reference; }) call.observe.without_reference = objective.without_reference;
+    if constexpr (requires { objective.without_reference; })
+      call.observe.without_reference = objective.without_reference;
     call.loss = out.loss;
     call.per_item = out.per_pair;
     call.gradient[0] = out.grad_chosen;
@@ -190,7 +209,10 @@ struct preference_loss {
     call.weight = weights.get();
     if (auto s = run_items(be, call); !s) return s;
     if (out.reward_chosen || out.reward_rejected)
-      if (auto s = be.map(pairs, implicit_rewards<T, Space>{call.streams, call.observe, in.mask, out.reward_chosen, out.reward_rejected}, nullptr);
+      if (auto s = be.map(
+              pairs,
+              implicit_rewards<T, Space>{call.streams, call.observe, in.mask, out.reward_chosen, out.reward_rejected},
+              nullptr);
           !s)
         return s;
     if (with_nll) {
@@ -199,7 +221,8 @@ struct preference_loss {
       if (auto s = be.map(pairs, nll_sums<T, Space>{plain, in.chosen_length, in.mask}, found.data()); !s) return s;
       if (auto s = be.once(write_nll<T>{nll, found.data(), out.loss.data, out.nll.data}); !s) return s;
       if (nll_gradient && nll.weight != 0)
-        if (auto s = be.map(pairs, add_nll<T, Space>{nll, found.data(), in.chosen_length, in.mask, nll_gradient}, nullptr);
+        if (auto s =
+                be.map(pairs, add_nll<T, Space>{nll, found.data(), in.chosen_length, in.mask, nll_gradient}, nullptr);
             !s)
           return s;
     }

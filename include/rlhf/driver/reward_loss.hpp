@@ -37,8 +37,9 @@ struct reward_loss {
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
   status operator()(B& be, const score_inputs<T, Space>& in, const score_outputs<T, Space>& out) const {
-    static_assert(score_objective<Objective>, "rlhf: a score objective is a struct with "
-                                              "`template <rlhf::number V> V operator()(const rlhf::score_pair<V>&) const`");
+    static_assert(score_objective<Objective>,
+                  "rlhf: a score objective is a struct with "
+                  "`template <rlhf::number V> V operator()(const rlhf::score_pair<V>&) const`");
     static_assert(Aggregate::uniform, "rlhf: pairs are aggregated with a uniform rule, such as batch_mean");
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");

@@ -9,11 +9,11 @@ namespace rlhf::inline v1 {
 /// What a shaping rule reads: constants of the loss. `old_logp` and `ref_logp` are required.
 template <class T = float, class Space = host_space>
 struct shaping_inputs {
-  view<const T, 1, Space> old_logp{};  ///< [tokens] of the policy that sampled the responses
-  view<const T, 1, Space> ref_logp{};  ///< [tokens]
-  view<const T, 1, Space> dpo_logp{};  ///< [tokens] of the DPO policy (RTO)
-  view<const T, 1, Space> score{};     ///< [sequences]; 0 without it
-  mask_view<Space> mask{};             ///< [tokens]
+  view<const T, 1, Space> old_logp{};            ///< [tokens] of the policy that sampled the responses
+  view<const T, 1, Space> ref_logp{};            ///< [tokens]
+  view<const T, 1, Space> dpo_logp{};            ///< [tokens] of the DPO policy (RTO)
+  view<const T, 1, Space> score{};               ///< [sequences]; 0 without it
+  mask_view<Space> mask{};                       ///< [tokens]
   view<const std::int32_t, 1, Space> segment{};  ///< [tokens] segment numbers for rto_mode::semi
 };
 
@@ -29,7 +29,8 @@ namespace shaping_detail {
 
 /// The slot that receives the score, or -1.
 template <class Space>
-[[nodiscard]] RLHF_HD RLHF_INLINE std::int64_t score_slot(const segment& range, const mask_view<Space>& mask, score_placement placement) {
+[[nodiscard]] RLHF_HD RLHF_INLINE std::int64_t score_slot(const segment& range, const mask_view<Space>& mask,
+                                                          score_placement placement) {
   std::int64_t last = -1;
   for (std::int64_t i = range.end - 1; i >= range.begin && last < 0; --i)
     if (!mask || mask[i] != 0) last = i;
@@ -67,7 +68,8 @@ struct kl_rewards {
     if (!in.score || !out.reward) return;
     const std::int64_t slot = score_slot(sequences[s], in.mask, how.placement);
     if (slot >= 0)
-      out.reward[slot] = static_cast<T>(static_cast<double>(out.reward[slot]) + how.clip(static_cast<double>(in.score[s])));
+      out.reward[slot] =
+          static_cast<T>(static_cast<double>(out.reward[slot]) + how.clip(static_cast<double>(in.score[s])));
   }
 };
 
@@ -179,7 +181,8 @@ struct reward_shaping {
   [[nodiscard]] static status run(B& be, const rto_reward& how, const layout<Space>& sequences,
                                   const shaping_inputs<T, Space>& in, const shaping_outputs<T, Space>& out) {
     if (how.beta1 != 0 && !in.dpo_logp && sequences.tokens > 0) return remark::null("reward_shaping", "dpo_logp");
-    if (how.mode == rto_mode::semi && !in.segment && sequences.tokens > 0) return remark::null("reward_shaping", "segment");
+    if (how.mode == rto_mode::semi && !in.segment && sequences.tokens > 0)
+      return remark::null("reward_shaping", "segment");
     return be.segment_reduce(sequences, shaping_detail::rto_rewards<T, Space>{how, sequences, in, out});
   }
 };

@@ -51,7 +51,8 @@ status token_logp(B& be, logits_inputs<L, Space, Index> in, const logp_outputs<T
       if (entropy) out.stats->add("entropy", found.sum[3], found.sum[0]);
     }
     if (found.sum[2] > 0)
-      return {errc::index, name, "target", "outside the vocabulary in rows:", found.sum[2], 0, "0 <= target < vocabulary"};
+      return {
+          errc::index, name, "target", "outside the vocabulary in rows:", found.sum[2], 0, "0 <= target < vocabulary"};
   }
   return {};
 }
@@ -83,14 +84,20 @@ status token_logp_backward(B& be, logits_inputs<L, Space, Index> in, const logp_
   if (rows > 0 && !grad_logits) return remark::null(name, "grad_logits");
   if (grad_logits.rows != rows) return remark::shape(name, "grad_logits", grad_logits.rows, rows);
   if (grad_logits.columns < in.vocabulary)
-    return {errc::shape, name, "grad_logits", "has columns:", static_cast<double>(grad_logits.columns), 0,
+    return {errc::shape,
+            name,
+            "grad_logits",
+            "has columns:",
+            static_cast<double>(grad_logits.columns),
+            0,
             "at least the vocabulary"};
   auto cell = be.template scratch<totals<1>>(1);
   if (!cell.data()) return remark::memory(name);
   const status done =
       with_entropy
           ? be.rows(rows, logp_detail::backward_rows<T, L, Space, Index, true>{in, gradients, grad_logits}, cell.data())
-          : be.rows(rows, logp_detail::backward_rows<T, L, Space, Index, false>{in, gradients, grad_logits}, cell.data());
+          : be.rows(rows, logp_detail::backward_rows<T, L, Space, Index, false>{in, gradients, grad_logits},
+                    cell.data());
   if (!done) return done;
   if constexpr (B::synchronous)
     if (const double bad = be.read(cell.data()).sum[0]; bad > 0)

@@ -33,7 +33,9 @@ struct residuals {
   static constexpr int sums = 0, maxima = 0;
   view<const T, 1, Space> value, returns;
   T* out;
-  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const { return rlhf::unit_stride(value) && rlhf::unit_stride(returns); }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
+    return rlhf::unit_stride(value) && rlhf::unit_stride(returns);
+  }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
     memory_traits<V>::store(out + i, load<V>(returns, i) - load<V>(value, i));
@@ -55,8 +57,9 @@ struct value_loss {
     requires backend<B>
   status operator()(B& be, const layout<typename B::space>& sequences, const value_inputs<T, Space>& in,
                     const value_outputs<T, Space>& out) const {
-    static_assert(value_objective<Objective>, "rlhf: a value objective is a struct with "
-                                              "`template <rlhf::number V> V operator()(const rlhf::value_item<V>&) const`");
+    static_assert(value_objective<Objective>,
+                  "rlhf: a value objective is a struct with "
+                  "`template <rlhf::number V> V operator()(const rlhf::value_item<V>&) const`");
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");
     constexpr const char* name = "value_loss";
@@ -93,10 +96,10 @@ struct value_loss {
     auto residual = be.template scratch<T>(n);
     auto cells = be.template scratch<moments>(2);
     if (!residual.data() || !cells.data()) return remark::memory(name);
-    if (auto s = be.map(n, value_detail::residuals<T, Space>{in.value, in.returns, residual.data()}, nullptr);
-        !s)
+    if (auto s = be.map(n, value_detail::residuals<T, Space>{in.value, in.returns, residual.data()}, nullptr); !s)
       return s;
-    if (auto s = masked_moments(be, name, view<const T, 1, Space>(residual.data(), n), in.mask, cells.data()); !s) return s;
+    if (auto s = masked_moments(be, name, view<const T, 1, Space>(residual.data(), n), in.mask, cells.data()); !s)
+      return s;
     if (auto s = masked_moments(be, name, in.returns, in.mask, cells.data() + 1); !s) return s;
     const moments left = be.read(cells.data()), all = be.read(cells.data() + 1);
     stats.add("explained_variance", all.m2 > 0 ? 1 - left.m2 / all.m2 : 0, 1);

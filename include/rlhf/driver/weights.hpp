@@ -14,7 +14,9 @@ struct grouping {
   layout<Space> groups{};
   const std::int64_t* order = nullptr;
 
-  [[nodiscard]] RLHF_HD RLHF_INLINE constexpr std::int64_t operator[](std::int64_t i) const { return order != nullptr ? order[i] : i; }
+  [[nodiscard]] RLHF_HD RLHF_INLINE constexpr std::int64_t operator[](std::int64_t i) const {
+    return order != nullptr ? order[i] : i;
+  }
 };
 
 /// Can the groups be walked, and do they hold `members` members?
@@ -23,7 +25,12 @@ struct grouping {
   if (groups.groups.tokens != members) return remark::shape(function, "groups", groups.groups.tokens, members);
   for (std::int64_t i = 0; i < members; ++i)
     if (groups[i] < 0 || groups[i] >= members)
-      return {errc::index, function, "groups.order", "has the element", static_cast<double>(groups[i]), 0,
+      return {errc::index,
+              function,
+              "groups.order",
+              "has the element",
+              static_cast<double>(groups[i]),
+              0,
               "an index into the members of the groups"};
   return {};
 }
@@ -148,8 +155,9 @@ class token_weights {
         masked_(static_cast<bool>(mask)) {}
 
   template <aggregation Aggregate>
-  [[nodiscard]] status compute(B& be, const char* function, const layout<space>& sequences, const mask_view<space>& mask,
-                               const Aggregate& aggregate, const grouping<space>& groups = {}) {
+  [[nodiscard]] status compute(B& be, const char* function, const layout<space>& sequences,
+                               const mask_view<space>& mask, const Aggregate& aggregate,
+                               const grouping<space>& groups = {}) {
     using namespace weights_detail;
     if (each_.data() == nullptr || per_sequence_.data() == nullptr || cell_.data() == nullptr ||
         tokens_.data() == nullptr || found_.data() == nullptr)
@@ -181,11 +189,11 @@ class token_weights {
         if (auto s = be.segment_reduce(groups.groups, count_groups<space>{groups, counted, group_tokens}); !s) return s;
       }
       if (auto s = be.map(sequences.sequences,
-                          weigh_sequences<Aggregate>{aggregate, counts, found_.data(), counted, group_tokens, weights}, nullptr);
+                          weigh_sequences<Aggregate>{aggregate, counts, found_.data(), counted, group_tokens, weights},
+                          nullptr);
           !s)
         return s;
-      if (auto s = be.segment_map(sequences, broadcast_to_tokens<T, double>{weights, 1, each_.data()}, nullptr);
-          !s)
+      if (auto s = be.segment_map(sequences, broadcast_to_tokens<T, double>{weights, 1, each_.data()}, nullptr); !s)
         return s;
       weight_.each = each_.data();
       if constexpr (B::synchronous) empty_ = be.read(found_.data()).sum[0] == 0;

@@ -147,11 +147,15 @@ struct number_traits<dual<V, N>> {
     const V e = inner::exp(x.value);
     return chain(x, e, e);
   }
-  static RLHF_HD RLHF_INLINE number log(const number& x) { return chain(x, inner::log(x.value), constant(1) / x.value); }
+  static RLHF_HD RLHF_INLINE number log(const number& x) {
+    return chain(x, inner::log(x.value), constant(1) / x.value);
+  }
   static RLHF_HD RLHF_INLINE number log1p(const number& x) {
     return chain(x, inner::log1p(x.value), constant(1) / (constant(1) + x.value));
   }
-  static RLHF_HD RLHF_INLINE number expm1(const number& x) { return chain(x, inner::expm1(x.value), inner::exp(x.value)); }
+  static RLHF_HD RLHF_INLINE number expm1(const number& x) {
+    return chain(x, inner::expm1(x.value), inner::exp(x.value));
+  }
   static RLHF_HD RLHF_INLINE number tanh(const number& x) {
     const V t = inner::tanh(x.value);
     return chain(x, t, constant(1) - t * t);
@@ -162,14 +166,18 @@ struct number_traits<dual<V, N>> {
   }
   static RLHF_HD RLHF_INLINE number abs(const number& x) {
     const V zero = constant(0), one = constant(1);
-    return chain(x, inner::abs(x.value),
-                 inner::select(x.value > zero, one, inner::select(x.value < zero, -one, zero)));
+    return chain(x, inner::abs(x.value), inner::select(x.value > zero, one, inner::select(x.value < zero, -one, zero)));
   }
   static RLHF_HD RLHF_INLINE number min(const number& a, const number& b) {
     return extremum(inner::min(a.value, b.value), a.value < b.value, b.value < a.value, a, b);
   }
   static RLHF_HD RLHF_INLINE number max(const number& a, const number& b) {
     return extremum(inner::max(a.value, b.value), a.value > b.value, b.value > a.value, a, b);
+  }
+  static RLHF_HD RLHF_INLINE number clamp(const number& x, const V& lo, const V& hi) {
+    const mask inside = !((x.value < lo) | (x.value > hi));  // NaN keeps its derivative
+    return dual_detail::make<V, N>(inner::clamp(x.value, inner::value_of(lo), inner::value_of(hi)),
+                                   [&](int i) { return inner::select(inside, x.partial[i], constant(0)); });
   }
   static RLHF_HD RLHF_INLINE number select(const mask& m, const number& a, const number& b) {
     return dual_detail::make<V, N>(inner::select(m, a.value, b.value),

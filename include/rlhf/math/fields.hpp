@@ -78,8 +78,8 @@ struct pair {
   static constexpr const char* variable_names[] = {"chosen", "rejected"};
   static constexpr const char* gradient_names[] = {"grad_chosen", "grad_rejected"};
   static constexpr const char* loss_name = "per_pair";
-  static constexpr const char* constant_names[] = {"ref_chosen",      "ref_rejected",  "chosen_length", "rejected_length",
-                                                   "chosen_reward", "rejected_reward", "margin"};
+  static constexpr const char* constant_names[] = {
+      "ref_chosen", "ref_rejected", "chosen_length", "rejected_length", "chosen_reward", "rejected_reward", "margin"};
 
   template <class F>
   static RLHF_HD RLHF_INLINE void visit(pair& p, F&& f) {
@@ -202,11 +202,11 @@ template <template <class> class Item, class... Formulas>
 
 /// A formula over items of the given kind: one templated call operator that gives the loss of an item.
 template <class Formula, template <class> class Item>
-concept formula_of =
-    std::same_as<Formula, none> || requires(const Formula& f, const Item<double>& item, const Item<dual<double>>& seeded) {
-      { f(item) } -> std::convertible_to<double>;
-      { f(seeded) } -> std::convertible_to<dual<double>>;
-    };
+concept formula_of = std::same_as<Formula, none> ||
+                     requires(const Formula& f, const Item<double>& item, const Item<dual<double>>& seeded) {
+                       { f(item) } -> std::convertible_to<double>;
+                       { f(seeded) } -> std::convertible_to<dual<double>>;
+                     };
 template <class O>
 concept token_objective = formula_of<O, token>;
 template <class O>

@@ -8,7 +8,7 @@ namespace rlhf::inline v1 {
 /// x between lo and hi; the derivative passes on both closed bounds and is 0 outside. NaN stays NaN.
 template <number V>
 [[nodiscard]] RLHF_HD RLHF_INLINE V clamp(const V& x, const value_t<V>& lo, const value_t<V>& hi) {
-  return select(x < lo, lo, select(x > hi, hi, x));
+  return number_traits<V>::clamp(x, lo, hi);
 }
 
 /// max(x, 0) with slope 0 at 0. NaN stays NaN.

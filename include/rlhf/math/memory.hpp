@@ -47,6 +47,24 @@ template <class V, class S, class Space>
   return v.data != nullptr ? load<V>(v, i) : V(number_traits<V>::constant(fallback));
 }
 
+/// The elements from p in an order that memory_traits may choose, where one is quicker: for what is only summed, or stored in
+/// the same order again.
+template <class V, class S>
+[[nodiscard]] RLHF_HD RLHF_INLINE V load_in_any_order(const S* p) {
+  if constexpr (requires { memory_traits<V>::load_in_any_order(p); })
+    return memory_traits<V>::load_in_any_order(p);
+  else
+    return memory_traits<V>::load(p);
+}
+/// Writes elements in the order in which load_in_any_order reads an array of S. It may write 0 for a subnormal number.
+template <class V, class S>
+RLHF_HD RLHF_INLINE void store_in_any_order(S* p, const V& x) {
+  if constexpr (requires { memory_traits<V>::store_in_any_order(p, x); })
+    memory_traits<V>::store_in_any_order(p, x);
+  else
+    memory_traits<V>::store(p, x);
+}
+
 /// Which of the elements i, i + 1, ... are in; all of them where there is no mask.
 template <class V, class Space>
 [[nodiscard]] RLHF_HD RLHF_INLINE mask_t<V> load_mask(const view<const std::uint8_t, 1, Space>& v, std::int64_t i) {

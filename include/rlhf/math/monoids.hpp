@@ -76,29 +76,47 @@ struct affine {
 
 /// Online softmax of a row (Milakov and Gimelshein 2018): the largest logit so far and the sums relative to it.
 ///
-/// All lanes share one maximum, so it rises a few times a row and rescaling is rare. Minus infinity is a legal logit
-/// (probability 0), a row of nothing else has log-sum-exp minus infinity.
-/// `Entropy` also collects sum e^(z-m) (z-m), `Squares` sum e^(2(z-m)), on the same pass.
+/// A logit z counts `unit` z nats, where unit is the inverse of the temperature. All lanes share one maximum, so it rises a
+/// few times a row and rescaling is rare. Minus infinity is a legal logit (probability 0), a row of nothing else has
+/// log-sum-exp minus infinity. `Entropy` also collects sum e^(z-m) (z-m), `Squares` sum e^(2(z-m)), on the same pass.
 template <class V, bool Entropy = false, bool Squares = false>
 struct online_softmax {
-  V max = V(number_traits<V>::constant(lowest));  ///< finite, so that -inf - max is never NaN
+  V unit = V(number_traits<V>::constant(1));                   ///< nats of a logit of 1
+  V bits = V(number_traits<V>::constant(1.4426950408889634));  ///< the same in units of log 2
+  V max = V(number_traits<V>::constant(lowest));               ///< finite, so that -inf - max is never NaN
   V sum = V(number_traits<V>::constant(0));
-  V weighted = V(number_traits<V>::constant(0));  ///< sum of e^(z-m) (z-m)
+  V weighted = V(number_traits<V>::constant(0));  ///< sum of e^(z-m) (z-m), z in its own unit
   V squares = V(number_traits<V>::constant(0));   ///< sum of e^(2(z-m))
 
   static constexpr double lowest = -3.0e38;
 
+  [[nodiscard]] static RLHF_HD RLHF_INLINE online_softmax at_temperature(double temperature) {
+    online_softmax row;
+    row.unit = V(number_traits<V>::constant(1 / temperature));
+    row.bits = V(number_traits<V>::constant(1.4426950408889634 / temperature));
+    return row;
+  }
+
   RLHF_HD RLHF_INLINE void add(const V& z) {
     if (number_traits<V>::exceeds(z, max)) rescale(number_traits<V>::largest(z));
-    const V shifted = z - max;
-    const V e = rlhf::exp_weight(shifted);
-    sum = sum + e;
+    const V above = z - max;
     // An impossible token: 0 times minus infinity is 0 here.
-    if constexpr (Entropy) {
-      const V floor = V(number_traits<V>::constant(lowest));
-      weighted = weighted + e * rlhf::select(floor > shifted, floor, shifted);
-    }
-    if constexpr (Squares) squares = squares + e * e;
+    const V floor = V(number_traits<V>::constant(lowest));
+    put(rlhf::exp2_weight(above * bits), rlhf::select(floor > above, floor, above));
+  }
+  /// The same without a look at the maximum, for a block of logits that is taken back where it leaves the row not `sound`:
+  /// some logit was far above the maximum, or infinite, or NaN.
+  RLHF_HD RLHF_INLINE void add_unseen(const V& z)
+    requires requires { number_traits<V>::exp2_finite(z); }
+  {
+    const V above = z - max;
+    put(number_traits<V>::exp2_finite(above * bits), above);
+  }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool sound() const {
+    const V bound = V(number_traits<V>::constant(1 << 20));
+    const bool finite = number_traits<V>::all_below(sum, bound);
+    if constexpr (Entropy) return finite && number_traits<V>::all_below(weighted, bound * bound);
+    return finite;
   }
   RLHF_HD RLHF_INLINE void merge(const online_softmax& other) {
     online_softmax o = other;
@@ -111,17 +129,26 @@ struct online_softmax {
   }
   RLHF_HD RLHF_INLINE void rescale(const V& top) {
     const V shift = max - top;  // <= 0
-    const V factor = rlhf::exp(shift);
+    const V factor = rlhf::exp(shift * unit);
     if constexpr (Entropy) weighted = factor * (weighted + shift * sum);
     if constexpr (Squares) squares = squares * factor * factor;
     sum = sum * factor;
     max = top;
   }
-  [[nodiscard]] RLHF_HD RLHF_INLINE V log_sum_exp() const { return max + rlhf::log(sum); }
+  [[nodiscard]] RLHF_HD RLHF_INLINE V log_sum_exp() const { return max * unit + rlhf::log(sum); }
+  /// log p of a logit of the row, relative to the largest one: that keeps the digits where logits are large.
+  [[nodiscard]] RLHF_HD RLHF_INLINE V log_probability(const V& z) const { return (z - max) * unit - rlhf::log(sum); }
   /// -sum p log p = log_sum_exp - sum p z.
-  [[nodiscard]] RLHF_HD RLHF_INLINE V entropy() const { return rlhf::log(sum) - weighted / sum; }
+  [[nodiscard]] RLHF_HD RLHF_INLINE V entropy() const { return rlhf::log(sum) - weighted / sum * unit; }
   /// sum of p squared.
   [[nodiscard]] RLHF_HD RLHF_INLINE V square_sum() const { return squares / (sum * sum); }
+
+ private:
+  RLHF_HD RLHF_INLINE void put(const V& e, const V& above) {
+    sum = sum + e;
+    if constexpr (Entropy) weighted = weighted + e * above;
+    if constexpr (Squares) squares = squares + e * e;
+  }
 };
 
 }  // namespace rlhf::inline v1

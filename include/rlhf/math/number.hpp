@@ -24,10 +24,10 @@ inline constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 ///   carries derivatives; `mask`: what comparing two V gives, with `&`, `|`, `!`.
 /// - `constant(double) -> value`, `value_of(V) -> value`, `chain(x, f, slope)`: the number with value f and the derivative
 ///   slope times that of x.
-/// - `exp log log1p expm1 tanh sqrt abs min max select`.
+/// - `exp log log1p expm1 tanh sqrt abs min max select`, and `clamp(V, value, value)`.
 /// - `exceeds(V, V) -> bool`: is any lane larger than the second argument, which is the same in all lanes;
 ///   `largest(V) -> V`: the largest lane, in every lane. Both of V without derivatives; where there is a NaN, anything.
-/// - optionally `exp_weight`: see below.
+/// - optionally `exp2_weight`, and `exp2_finite` with `all_below(V, V) -> bool`: see exp2_weight below.
 /// And V itself has `+ - * /`, unary `-`, and `< <= > >=`.
 template <class V>
 struct number_traits;
@@ -59,6 +59,7 @@ struct number_traits<T> {
   static RLHF_HD RLHF_INLINE T value_of(T x) { return x; }
   static RLHF_HD RLHF_INLINE T chain(T, T f, T) { return f; }
   static RLHF_HD RLHF_INLINE T exp(T x) { return std::exp(x); }
+  static RLHF_HD RLHF_INLINE T exp2_weight(T x) { return std::exp2(x); }
   static RLHF_HD RLHF_INLINE T log(T x) { return std::log(x); }
   static RLHF_HD RLHF_INLINE T log1p(T x) { return std::log1p(x); }
   static RLHF_HD RLHF_INLINE T expm1(T x) { return std::expm1(x); }
@@ -68,6 +69,7 @@ struct number_traits<T> {
   // A NaN on either side comes through; std::min and std::max drop it in one position.
   static RLHF_HD RLHF_INLINE T min(T a, T b) { return (a < b || a != a) ? a : b; }
   static RLHF_HD RLHF_INLINE T max(T a, T b) { return (a > b || a != a) ? a : b; }
+  static RLHF_HD RLHF_INLINE T clamp(T x, T lo, T hi) { return x < lo ? lo : (x > hi ? hi : x); }
   static RLHF_HD RLHF_INLINE T select(bool m, T a, T b) { return m ? a : b; }
   static RLHF_HD RLHF_INLINE bool exceeds(T x, T bound) { return x > bound; }
   static RLHF_HD RLHF_INLINE T largest(T x) { return x; }
@@ -122,14 +124,15 @@ template <number V>
 [[nodiscard]] RLHF_HD RLHF_INLINE V exp(const V& x) {
   return number_traits<V>::exp(x);
 }
-/// e^x of x up to 88, for probabilities that are summed or stored: number_traits may offer one that is quicker than exp and
-/// has a relative error of a few roundings more.
+/// 2^x of x up to 127, for probabilities that are summed or stored: number_traits may offer one that is quicker than exp and
+/// has a relative error of a few roundings more. A still quicker `exp2_finite` of any finite x may give infinity, or anything
+/// above 2^100, for x above 100, and NaN for an infinite one.
 template <number V>
-[[nodiscard]] RLHF_HD RLHF_INLINE V exp_weight(const V& x) {
-  if constexpr (requires { number_traits<V>::exp_weight(x); })
-    return number_traits<V>::exp_weight(x);
+[[nodiscard]] RLHF_HD RLHF_INLINE V exp2_weight(const V& x) {
+  if constexpr (requires { number_traits<V>::exp2_weight(x); })
+    return number_traits<V>::exp2_weight(x);
   else
-    return number_traits<V>::exp(x);
+    return number_traits<V>::exp(x * constant<V>(0.6931471805599453));
 }
 template <number V>
 [[nodiscard]] RLHF_HD RLHF_INLINE V log(const V& x) {

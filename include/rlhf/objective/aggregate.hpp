@@ -7,8 +7,8 @@
 
 #include <concepts>
 
-#include "rlhf/core/status.hpp"
 #include "rlhf/core/config.hpp"
+#include "rlhf/core/status.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -91,7 +91,8 @@ struct sequence_mean_token_mean {
   double scale = 1;
   static constexpr bool uniform = false;
   [[nodiscard]] constexpr status check() const {
-    if (!(sequences >= 0)) return remark::argument("sequence_mean_token_mean", "sequences", sequences, "0 (count them) or more");
+    if (!(sequences >= 0))
+      return remark::argument("sequence_mean_token_mean", "sequences", sequences, "0 (count them) or more");
     return {};
   }
   [[nodiscard]] RLHF_HD constexpr double weight(double n, double, const aggregation_counts& counts) const {
@@ -107,7 +108,8 @@ struct sequence_mean_token_sum {
   double divisor = 1;
   static constexpr bool uniform = false;
   [[nodiscard]] constexpr status check() const {
-    if (!(sequences >= 0)) return remark::argument("sequence_mean_token_sum", "sequences", sequences, "0 (count them) or more");
+    if (!(sequences >= 0))
+      return remark::argument("sequence_mean_token_sum", "sequences", sequences, "0 (count them) or more");
     if (!(divisor > 0)) return remark::argument("sequence_mean_token_sum", "divisor", divisor, "more than 0");
     return {};
   }
@@ -136,7 +138,8 @@ struct length_weighted_mean {
   double sequences = 0;
   static constexpr bool uniform = true;
   [[nodiscard]] constexpr status check() const {
-    if (!(sequences >= 0)) return remark::argument("length_weighted_mean", "sequences", sequences, "0 (count them) or more");
+    if (!(sequences >= 0))
+      return remark::argument("length_weighted_mean", "sequences", sequences, "0 (count them) or more");
     return {};
   }
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {

@@ -28,6 +28,14 @@ struct jensen_shannon {
 struct alpha_divergence {
   double alpha = 0.5;
   double exponent_bound = 80;
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(alpha > -infinity && alpha < infinity))
+      return remark::argument("alpha_divergence", "alpha", alpha, "a finite number");
+    if (!(exponent_bound > 0))
+      return remark::argument("alpha_divergence", "exponent_bound", exponent_bound, "more than 0");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const V& a) const {
     const double shift = alpha - 1;
@@ -43,7 +51,10 @@ struct with_divergence {
   Objective objective;
   Divergence divergence;
   static constexpr unsigned reads = reads_of<Objective>() | field::references;
-  [[nodiscard]] constexpr status check() const { return check_of(objective); }
+  [[nodiscard]] constexpr status check() const {
+    if (auto s = check_of(divergence); !s) return s;
+    return check_of(objective);
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {
     pair<V> scored = p;

@@ -37,7 +37,8 @@ struct discopop {
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("discopop", "beta", beta, "more than 0");
-    if (!(temperature > 0 && temperature < 1)) return remark::argument("discopop", "temperature", temperature, "0 < temperature < 1");
+    if (!(temperature > 0 && temperature < 1))
+      return remark::argument("discopop", "temperature", temperature, "0 < temperature < 1");
     return {};
   }
   template <number V>
@@ -77,8 +78,9 @@ struct length_regularised_dpo {
   }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {
-    const V margin = per_token ? p.chosen.log_ratio() / p.chosen.divisor() - p.rejected.log_ratio() / p.rejected.divisor()
-                               : p.log_ratio_margin();
+    const V margin = per_token
+                         ? p.chosen.log_ratio() / p.chosen.divisor() - p.rejected.log_ratio() / p.rejected.divisor()
+                         : p.log_ratio_margin();
     return -log_sigmoid(margin * constant<V>(beta) + (p.chosen.length - p.rejected.length) * constant<V>(alpha));
   }
 };

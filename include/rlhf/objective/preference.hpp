@@ -22,7 +22,8 @@ struct dpo_sigmoid {
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("dpo_sigmoid", "beta", beta, "more than 0");
-    if (!(label_smoothing >= 0 && label_smoothing < 0.5)) return remark::argument("dpo_sigmoid", "label_smoothing", label_smoothing, "0 <= label_smoothing < 0.5");
+    if (!(label_smoothing >= 0 && label_smoothing < 0.5))
+      return remark::argument("dpo_sigmoid", "label_smoothing", label_smoothing, "0 <= label_smoothing < 0.5");
     return {};
   }
   template <number V>
@@ -39,7 +40,8 @@ struct dpo_sigmoid_norm {
   static constexpr unsigned reads = field::references | field::lengths;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("dpo_sigmoid_norm", "beta", beta, "more than 0");
-    if (!(label_smoothing >= 0 && label_smoothing < 0.5)) return remark::argument("dpo_sigmoid_norm", "label_smoothing", label_smoothing, "0 <= label_smoothing < 0.5");
+    if (!(label_smoothing >= 0 && label_smoothing < 0.5))
+      return remark::argument("dpo_sigmoid_norm", "label_smoothing", label_smoothing, "0 <= label_smoothing < 0.5");
     return {};
   }
   template <number V>
@@ -104,7 +106,8 @@ struct dpo_robust {
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("dpo_robust", "beta", beta, "more than 0");
-    if (!(label_smoothing >= 0 && label_smoothing < 0.5)) return remark::argument("dpo_robust", "label_smoothing", label_smoothing, "0 <= label_smoothing < 0.5");
+    if (!(label_smoothing >= 0 && label_smoothing < 0.5))
+      return remark::argument("dpo_robust", "label_smoothing", label_smoothing, "0 <= label_smoothing < 0.5");
     return {};
   }
   template <number V>

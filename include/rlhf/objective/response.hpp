@@ -3,8 +3,9 @@
 
 #include <limits>
 
-#include "rlhf/math/number.hpp"
+#include "rlhf/core/status.hpp"
 #include "rlhf/math/functions.hpp"
+#include "rlhf/math/number.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -38,6 +39,11 @@ struct sum_of_tokens {
 struct length_desensitised {
   double alpha = 0.5;
   static constexpr bool needs_position = true;
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(alpha >= 0 && alpha <= 1)) return remark::argument("length_desensitised", "alpha", alpha, "0 <= alpha <= 1");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE contribution<V> operator()(const response_token<V>& t) const {
     const value_t<V> weight = select(t.position > t.shorter, constant<V>(alpha), constant<V>(1));
@@ -51,6 +57,11 @@ struct clamped_log_ratio {
   double low = -1;
   double high = 1.5;
   static constexpr bool needs_position = false;
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(low <= high)) return remark::argument("clamped_log_ratio", "low", low, "at most high");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE contribution<V> operator()(const response_token<V>& t) const {
     return {clamp(t.logp - t.ref_logp, constant<V>(low), constant<V>(high)) + t.ref_logp, t.ref_logp};

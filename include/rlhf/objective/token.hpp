@@ -33,9 +33,9 @@ struct reinforce {
 /// `high` other than `low` is clip-higher (DAPO); `dual_clip` c bounds the loss by -c A where A < 0 (Ye et al. 2020,
 /// arXiv 1912.09729, eq. 5; c > 1); `ratio_bound` delta bounds the unclipped ratio above (INTELLECT-2, arXiv 2505.07291);
 /// `log_ratio_bound` clamps the log-ratio on both sides before exp (OpenRLHF, verl: 20). Each is off at infinity.
-/// Gradient: -A rho where no bound holds the token back, else 0. Ties: a minimum's derivative is shared half and half, a
-/// clamp passes on its closed bounds; so at ratio 1 it is -A, and exactly on 1 + high still -A rho. Overflow: the ratio is
-/// infinite from a log-ratio of 88 (float), then the loss is +infinity where A < 0 and dual clip is off.
+/// Gradient: -A rho where no bound holds the token back, else 0. Ties: bounds are closed, so exactly on 1 + high it is still
+/// -A rho; where dual clip's minimum ties it is half of that. Overflow: the ratio is infinite from a log-ratio of 88 (float),
+/// then the loss is +infinity where A < 0 and no upper bound is set.
 /// Statistics: `clip_fraction` counts a clipped term strictly larger than the unclipped one; `clip_fraction_low` and
 /// `_high` count the ratio strictly outside its bound with an advantage that pushes outwards (TRL's clip_ratio).
 /// Source: Schulman et al. 2017, arXiv 1707.06347, eq. 7; catalogue G-02 to G-05.
@@ -51,17 +51,22 @@ struct ppo_clip {
   [[nodiscard]] constexpr status check() const {
     if (!(low >= 0 && low <= 1)) return remark::argument("ppo_clip", "low", low, "0 <= low <= 1");
     if (!(high >= 0)) return remark::argument("ppo_clip", "high", high, "0 or more");
-    if (!(dual_clip > 1)) return remark::argument("ppo_clip", "dual_clip", dual_clip, "more than 1 (infinity turns it off)");
-    if (!(ratio_bound > 0)) return remark::argument("ppo_clip", "ratio_bound", ratio_bound, "more than 0 (infinity turns it off)");
-    if (!(log_ratio_bound > 0)) return remark::argument("ppo_clip", "log_ratio_bound", log_ratio_bound, "more than 0 (infinity turns it off)");
+    if (!(dual_clip > 1))
+      return remark::argument("ppo_clip", "dual_clip", dual_clip, "more than 1 (infinity turns it off)");
+    if (!(ratio_bound > 0))
+      return remark::argument("ppo_clip", "ratio_bound", ratio_bound, "more than 0 (infinity turns it off)");
+    if (!(log_ratio_bound > 0))
+      return remark::argument("ppo_clip", "log_ratio_bound", log_ratio_bound, "more than 0 (infinity turns it off)");
     return {};
   }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
-    const V r = ratio(t);
-    const V bounded = clamp(r, constant<V>(1 - low), constant<V>(1 + high));
-    // max of the two losses, not minus the min of the two gains: the same number, and no negation of a dual.
-    V loss = max(unclipped(r) * -t.advantage, bounded * -t.advantage);
+    // The ratio is held back on the one side where the advantage would reward it for going on.
+    const auto falls = t.advantage < constant<V>(0);
+    const value_t<V> lo = select(falls, constant<V>(1 - low), constant<V>(-infinity));
+    const value_t<V> hi = select(falls, constant<V>(ratio_bound > 1 + high ? ratio_bound : 1 + high),
+                                 constant<V>(ratio_bound < 1 + high ? ratio_bound : 1 + high));
+    V loss = clamp(ratio(t), lo, hi) * -t.advantage;
     if (dual_clip < infinity)
       loss = select(t.advantage < constant<V>(0), min(loss, -t.advantage * constant<V>(dual_clip)), loss);
     return loss;
@@ -119,6 +124,12 @@ struct entropy_bonus {
 
   static constexpr unsigned reads = field::entropy;
   static constexpr int partials = 2;
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(coefficient > -infinity && coefficient < infinity))
+      return remark::argument("entropy_bonus", "coefficient", coefficient, "a finite number");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
     return t.entropy * constant<V>(-coefficient);

@@ -60,6 +60,12 @@ struct clipped_value {
 struct squared_value {
   double scale = 0.5;
   static constexpr unsigned reads = field::returns;
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(scale > 0 && scale < infinity))
+      return remark::argument("squared_value", "scale", scale, "a finite number above 0");
+    return {};
+  }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const value_item<V>& v) const {
     return square(v.value - v.returns) * constant<V>(scale);

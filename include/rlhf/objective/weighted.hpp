@@ -89,14 +89,17 @@ struct sapo {
   double log_ratio_bound = infinity;
   static constexpr unsigned reads = field::old_logp | field::advantage;
   [[nodiscard]] constexpr status check() const {
-    if (!(temperature_positive > 0)) return remark::argument("sapo", "temperature_positive", temperature_positive, "more than 0");
-    if (!(temperature_negative > 0)) return remark::argument("sapo", "temperature_negative", temperature_negative, "more than 0");
+    if (!(temperature_positive > 0))
+      return remark::argument("sapo", "temperature_positive", temperature_positive, "more than 0");
+    if (!(temperature_negative > 0))
+      return remark::argument("sapo", "temperature_negative", temperature_negative, "more than 0");
     return {};
   }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
     const value_t<V> zero = constant<V>(0), one = constant<V>(1), four = constant<V>(4);
-    const value_t<V> tau = select(t.advantage > zero, constant<V>(temperature_positive), constant<V>(temperature_negative));
+    const value_t<V> tau =
+        select(t.advantage > zero, constant<V>(temperature_positive), constant<V>(temperature_negative));
     return sigmoid((weighted_detail::ratio(t, log_ratio_bound) - one) * tau) * (four / tau * -t.advantage);
   }
 };
@@ -192,7 +195,8 @@ struct dppo_binary_kl {
     const value_t<V> logp = stop_gradient(t.logp), p = exp(logp), old = exp(t.old_logp);
     const value_t<V> kl = old * (t.old_logp - logp) + (one - old) * log((one - old + small) / (one - p + small));
     const value_t<V> hi = constant<V>(high), lo = constant<V>(low);
-    const auto rose = (t.advantage > zero) & (p > old) & (kl > hi), fell = (t.advantage <= zero) & (p < old) & (kl > lo);
+    const auto rose = (t.advantage > zero) & (p > old) & (kl > hi),
+               fell = (t.advantage <= zero) & (p < old) & (kl > lo);
     return !(rose | fell);
   }
 };
@@ -212,7 +216,8 @@ struct importance_with_pull {
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
     const value_t<V> moved = abs(exp(stop_gradient(t.logp)) - exp(t.old_logp)), limit = constant<V>(bound);
     const V difference = t.logp - t.old_logp;
-    return select(moved > limit, V(constant<V>(0)), exp(difference) * -t.advantage) + square(difference) * constant<V>(pull);
+    return select(moved > limit, V(constant<V>(0)), exp(difference) * -t.advantage) +
+           square(difference) * constant<V>(pull);
   }
 };
 

@@ -26,8 +26,8 @@ concept parameterised = requires(P& p) {
 /// A policy that learns: `backward(g)` adds to the gradient what `g` = d loss / d log_probs makes of it, for the responses
 /// of the last call of log_probs.
 template <class P>
-concept trainable_policy = scores_tokens<P> && parameterised<P> &&
-                           requires(P& p, std::span<const float> g) { p.backward(g); };
+concept trainable_policy =
+    scores_tokens<P> && parameterised<P> && requires(P& p, std::span<const float> g) { p.backward(g); };
 
 /// A policy that acts: `sample(prompts, n, key)` gives n responses to each prompt, those to a prompt next to each other.
 /// The choice depends on the key and on prompt, sample and position alone, never on batching or threads.
@@ -42,8 +42,8 @@ concept estimates_values = requires(V& v, const responses& r, std::span<float> o
 
 /// A critic that learns: `backward_values(g)` for the responses of the last call of values.
 template <class V>
-concept trainable_critic = estimates_values<V> && parameterised<V> &&
-                           requires(V& v, std::span<const float> g) { v.backward_values(g); };
+concept trainable_critic =
+    estimates_values<V> && parameterised<V> && requires(V& v, std::span<const float> g) { v.backward_values(g); };
 
 /// Scores whole responses: `rewards(r, out)` [r.size()]. A learned model or a rule.
 template <class R>
@@ -51,7 +51,7 @@ concept scores_responses = requires(R& m, const responses& r, std::span<float> o
 
 /// A reward model that learns: `backward_rewards(g)` for the responses of the last call of rewards.
 template <class R>
-concept trainable_reward = scores_responses<R> && parameterised<R> &&
-                           requires(R& m, std::span<const float> g) { m.backward_rewards(g); };
+concept trainable_reward =
+    scores_responses<R> && parameterised<R> && requires(R& m, std::span<const float> g) { m.backward_rewards(g); };
 
 }  // namespace rlhf::inline v1

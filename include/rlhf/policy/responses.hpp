@@ -58,7 +58,8 @@ class responses {
   [[nodiscard]] std::vector<T> select(std::span<const std::int64_t> rows, std::span<const T> per_token) const {
     std::vector<T> out;
     for (const std::int64_t row : rows)
-      out.insert(out.end(), per_token.begin() + at(response_offsets_, row), per_token.begin() + at(response_offsets_, row + 1));
+      out.insert(out.end(), per_token.begin() + at(response_offsets_, row),
+                 per_token.begin() + at(response_offsets_, row + 1));
     return out;
   }
 

@@ -34,8 +34,8 @@ class tabular_policy {
 
   void log_probs(const responses& batch, std::span<float> out) {
     if (static_cast<std::int64_t>(out.size()) != batch.response_tokens())
-      throw std::invalid_argument("tabular_policy: log_probs: out has " + std::to_string(out.size()) + " elements, wants " +
-                                  std::to_string(batch.response_tokens()));
+      throw std::invalid_argument("tabular_policy: log_probs: out has " + std::to_string(out.size()) +
+                                  " elements, wants " + std::to_string(batch.response_tokens()));
     last_ = batch;
     std::size_t t = 0;
     walk(batch, [&](const float* row, std::int32_t token) {
@@ -63,7 +63,8 @@ class tabular_policy {
         std::int64_t prefix = 0;
         for (std::int64_t t = 0; t < length_; ++t) {
           const float* const row = row_of(prompts[p].front(), prefix);
-          const double u = numbers.uniform({static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(s), static_cast<std::uint32_t>(t)});
+          const double u = numbers.uniform(
+              {static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(s), static_cast<std::uint32_t>(t)});
           const std::int32_t token = draw(row, u);
           tokens[static_cast<std::size_t>(t)] = token;
           prefix = next(prefix, token);
@@ -81,9 +82,12 @@ class tabular_policy {
     return all;
   }
   // Prefixes are numbered as a complete tree: the children of p are V p + 1 ... V p + V.
-  [[nodiscard]] std::int64_t next(std::int64_t prefix, std::int32_t token) const { return vocabulary_ * prefix + 1 + token; }
+  [[nodiscard]] std::int64_t next(std::int64_t prefix, std::int32_t token) const {
+    return vocabulary_ * prefix + 1 + token;
+  }
   [[nodiscard]] const float* row_of(std::int32_t prompt, std::int64_t prefix) const {
-    if (prompt < 0 || prompt >= prompts_) throw std::invalid_argument("tabular_policy: a prompt is a number below " + std::to_string(prompts_));
+    if (prompt < 0 || prompt >= prompts_)
+      throw std::invalid_argument("tabular_policy: a prompt is a number below " + std::to_string(prompts_));
     return parameters_.data() + (prompt * prefixes_ + prefix) * vocabulary_;
   }
   [[nodiscard]] double log_sum_exp(const float* row) const {

@@ -20,7 +20,8 @@ struct bradley_terry {
   bool soft_labels = false;
 
   [[nodiscard]] constexpr status check() const {
-    if (!(label_smoothing >= 0 && label_smoothing < 0.5)) return remark::argument("bradley_terry", "label_smoothing", label_smoothing, "0 <= label_smoothing < 0.5");
+    if (!(label_smoothing >= 0 && label_smoothing < 0.5))
+      return remark::argument("bradley_terry", "label_smoothing", label_smoothing, "0 <= label_smoothing < 0.5");
     if (!(center >= 0)) return remark::argument("bradley_terry", "center", center, "0 or more");
     return {};
   }

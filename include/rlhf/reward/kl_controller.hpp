@@ -1,7 +1,7 @@
 #pragma once
 // Coefficients of a KL penalty that hold still or follow a target.
 
-#include "rlhf/core/config.hpp"
+#include "rlhf/core/status.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -21,6 +21,12 @@ struct adaptive_kl_controller {
   double target = 6;
   double horizon = 10000;
 
+  /// Call it once where the numbers come from a user: update() takes them as they are.
+  [[nodiscard]] constexpr status check() const {
+    if (!(target > 0)) return remark::argument("adaptive_kl_controller", "target", target, "more than 0");
+    if (!(horizon > 0)) return remark::argument("adaptive_kl_controller", "horizon", horizon, "more than 0");
+    return {};
+  }
   constexpr void update(double observed, double steps) {
     if (observed != observed) return;
     const double error = observed / target - 1;

@@ -49,10 +49,10 @@ kl_in_reward(E, double, score_placement, score_clip) -> kl_in_reward<E>;
 
 /// Where RTO pays the token rewards of the DPO policy.
 enum class rto_mode {
-  dense,         ///< each token at its own slot
-  semi,          ///< the sum of a segment (a sentence) at the segment's last token
-  eos,           ///< the sum of all at the last token (DDPO)
-  shaping_only   ///< dense, and their sum taken back at the last token: potential shaping, the total is the score's
+  dense,        ///< each token at its own slot
+  semi,         ///< the sum of a segment (a sentence) at the segment's last token
+  eos,          ///< the sum of all at the last token (DDPO)
+  shaping_only  ///< dense, and their sum taken back at the last token: potential shaping, the total is the score's
 };
 
 /// RTO's token reward: \f$ r_t = [\beta_1(\log\pi_{dpo} - \log\pi_{ref})]_{\pm clip} - \beta_2(\log\pi_{old} - \log\pi_{ref}) +
@@ -85,9 +85,9 @@ struct rto_reward {
 /// Source: Yu et al. 2025, arXiv 2503.14476, eq. 13; catalogue S-04, where the peers' three endings are.
 struct soft_overlong {
   enum class beyond {
-    floor,      ///< -factor beyond max_length (TRL, with factor 1)
-    capped,     ///< the same by capping the excess at the buffer (OpenRLHF)
-    unbounded   ///< keeps falling (verl)
+    floor,     ///< -factor beyond max_length (TRL, with factor 1)
+    capped,    ///< the same by capping the excess at the buffer (OpenRLHF)
+    unbounded  ///< keeps falling (verl)
   };
   double max_length;
   double buffer;
@@ -97,8 +97,7 @@ struct soft_overlong {
   [[nodiscard]] RLHF_HD constexpr double operator()(double length) const {
     const double excess = length - (max_length - buffer);
     if (!(excess > 0)) return 0;
-    const double used = ending != beyond::unbounded && excess > buffer ? buffer : excess;
-    return -used / buffer * factor;
+    return ending != beyond::unbounded && excess >= buffer ? -factor : -excess / buffer * factor;
   }
 };
 

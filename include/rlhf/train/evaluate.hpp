@@ -68,7 +68,8 @@ struct best_of_n_point {
 
 /// The expected best of n among the given scores, for each n: every subset of n counted, in closed form
 /// \f$ \sum_k s_{(k)} \binom{k-1}{n-1}/\binom{N}{n} \f$.
-[[nodiscard]] inline std::vector<best_of_n_point> best_of_n(std::vector<float> scores, const std::vector<std::int64_t>& sizes) {
+[[nodiscard]] inline std::vector<best_of_n_point> best_of_n(std::vector<float> scores,
+                                                            const std::vector<std::int64_t>& sizes) {
   std::sort(scores.begin(), scores.end());
   const auto total = static_cast<double>(scores.size());
   std::vector<best_of_n_point> out;

@@ -21,9 +21,9 @@ struct loop_options {
 
 /// What a loop hands to its observer after every update: any callable of (const progress&).
 struct progress {
-  std::int64_t step = 0;   ///< updates done
-  std::int64_t steps = 0;  ///< updates in all
-  std::int64_t items = 0;  ///< items seen
+  std::int64_t step = 0;                ///< updates done
+  std::int64_t steps = 0;               ///< updates in all
+  std::int64_t items = 0;               ///< items seen
   const statistics* metrics = nullptr;  ///< of the last update, under the names that TRL's users know
 };
 

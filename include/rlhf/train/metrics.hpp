@@ -14,15 +14,19 @@ struct metric_name {
 };
 
 /// What policy_loss reports, as TRL's PPO and GRPO trainers call it.
-inline constexpr metric_name policy_metric_names[] = {
-    {"approx_kl_k2", "policy/approxkl_avg"},   {"clip_fraction", "policy/clipfrac_avg"},
-    {"clip_fraction_low", "clip_ratio/low_mean"}, {"clip_fraction_high", "clip_ratio/high_mean"},
-    {"ratio_mean", "val/ratio"},               {"kl_mean", "kl"},
-    {"entropy", "policy/entropy_avg"},         {"loss", "loss/policy_avg"}};
+inline constexpr metric_name policy_metric_names[] = {{"approx_kl_k2", "policy/approxkl_avg"},
+                                                      {"clip_fraction", "policy/clipfrac_avg"},
+                                                      {"clip_fraction_low", "clip_ratio/low_mean"},
+                                                      {"clip_fraction_high", "clip_ratio/high_mean"},
+                                                      {"ratio_mean", "val/ratio"},
+                                                      {"kl_mean", "kl"},
+                                                      {"entropy", "policy/entropy_avg"},
+                                                      {"loss", "loss/policy_avg"}};
 
 /// What value_loss reports.
-inline constexpr metric_name value_metric_names[] = {
-    {"clip_fraction", "val/clipfrac_avg"}, {"explained_variance", "val/explained_variance"}, {"loss", "loss/value_avg"}};
+inline constexpr metric_name value_metric_names[] = {{"clip_fraction", "val/clipfrac_avg"},
+                                                     {"explained_variance", "val/explained_variance"},
+                                                     {"loss", "loss/value_avg"}};
 
 /// Adds statistics to others under new names; those without one keep theirs. Sums and counts stay what they are, so that
 /// renamed statistics still merge.

@@ -16,18 +16,18 @@ namespace rlhf::inline v1 {
 
 struct on_policy_options {
   std::int64_t iterations = 10;
-  std::int64_t samples = 1;    ///< responses to each prompt; REBEL takes two, whatever this says
-  std::int64_t epochs = 1;     ///< passes over the responses of an iteration
-  std::int64_t minibatch = 64; ///< responses (pairs, for REBEL) of an update
-  random_key key{};            ///< iteration i samples on stream key.stream + 2 i and shuffles on the next
+  std::int64_t samples = 1;     ///< responses to each prompt; REBEL takes two, whatever this says
+  std::int64_t epochs = 1;      ///< passes over the responses of an iteration
+  std::int64_t minibatch = 64;  ///< responses (pairs, for REBEL) of an update
+  random_key key{};             ///< iteration i samples on stream key.stream + 2 i and shuffles on the next
 };
 
 /// What an iteration reports: any callable of (const iteration&).
 struct iteration {
   std::int64_t number = 0;  ///< 1 after the first
   std::int64_t of = 0;
-  double reward = 0;  ///< mean score of the responses that this iteration sampled
-  double kl = 0;      ///< their mean log pi / pi_ref, nats per response, under the policy that sampled them
+  double reward = 0;        ///< mean score of the responses that this iteration sampled
+  double kl = 0;            ///< their mean log pi / pi_ref, nats per response, under the policy that sampled them
   std::int64_t tokens = 0;  ///< response tokens sampled so far
   const statistics* metrics = nullptr;  ///< of all updates of the iteration
 };
@@ -126,43 +126,51 @@ void train_ppo(B& be, const basic_ppo<Rule>& algorithm, Policy& policy, Critic& 
   constexpr bool guided = !std::same_as<std::remove_cvref_t<Guide>, on_policy_detail::no_guide>;
   iteration now{.of = options.iterations};
   for (std::int64_t i = 0; i < options.iterations; ++i) {
-    const auto r = on_policy_detail::collect(policy, reference, reward, prompts(i), options.samples, stream(options.key, 2 * i));
+    const auto r =
+        on_policy_detail::collect(policy, reference, reward, prompts(i), options.samples, stream(options.key, 2 * i));
     const auto tokens = static_cast<std::size_t>(r.batch.response_tokens());
-    std::vector<float> value(tokens), guide_logp(guided ? tokens : 0), shaped(tokens), advantage(tokens), returns(tokens);
+    std::vector<float> value(tokens), guide_logp(guided ? tokens : 0), shaped(tokens), advantage(tokens),
+        returns(tokens);
     critic.values(r.batch, value);
     if constexpr (guided) guide.log_probs(r.batch, guide_logp);
-    or_throw(algorithm.prepare(
-        be, r.batch.layout(),
-        {.old_logp = r.old_logp, .ref_logp = r.ref_logp, .dpo_logp = guide_logp.empty() ? view<const float>{} : view<const float>(guide_logp),
-         .value = value, .score = r.score},
-        {.reward = shaped, .advantage = advantage, .returns = returns}));
+    or_throw(algorithm.prepare(be, r.batch.layout(),
+                               {.old_logp = r.old_logp,
+                                .ref_logp = r.ref_logp,
+                                .dpo_logp = guide_logp.empty() ? view<const float>{} : view<const float>(guide_logp),
+                                .value = value,
+                                .score = r.score},
+                               {.reward = shaped, .advantage = advantage, .returns = returns}));
 
     statistics metrics, policy_metrics, value_metrics;
     on_policy_detail::describe(r, shaped, metrics);
     std::vector<float> logp, predicted, gradient;
-    for_each_minibatch(r.batch.size(), {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)},
-                       [&](std::span<const std::int64_t> rows) {
-      const responses batch = r.batch.select(rows);
-      const auto part = [&](const std::vector<float>& v) { return r.batch.select(rows, std::span<const float>(v)); };
-      const std::vector<float> old_logp = part(r.old_logp), old_value = part(value), target = part(returns), a = part(advantage);
-      logp.resize(old_logp.size());
-      predicted.resize(old_logp.size());
-      gradient.resize(old_logp.size());
-      float loss = 0;
-      policy.log_probs(batch, logp);
-      or_throw(algorithm.policy(be, batch.layout(), {.logp = logp, .old_logp = old_logp, .advantage = a},
-                                {.loss = {&loss, 1}, .grad_logp = gradient, .stats = &policy_metrics}));
-      policy.backward(gradient);
-      policy_metrics.add("loss", static_cast<double>(loss), 1);
-      metrics.add("grad_norm", policy_update.apply(policy), 1);
+    for_each_minibatch(
+        r.batch.size(), {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)},
+        [&](std::span<const std::int64_t> rows) {
+          const responses batch = r.batch.select(rows);
+          const auto part = [&](const std::vector<float>& v) {
+            return r.batch.select(rows, std::span<const float>(v));
+          };
+          const std::vector<float> old_logp = part(r.old_logp), old_value = part(value), target = part(returns),
+                                   a = part(advantage);
+          logp.resize(old_logp.size());
+          predicted.resize(old_logp.size());
+          gradient.resize(old_logp.size());
+          float loss = 0;
+          policy.log_probs(batch, logp);
+          or_throw(algorithm.policy(be, batch.layout(), {.logp = logp, .old_logp = old_logp, .advantage = a},
+                                    {.loss = {&loss, 1}, .grad_logp = gradient, .stats = &policy_metrics}));
+          policy.backward(gradient);
+          policy_metrics.add("loss", static_cast<double>(loss), 1);
+          metrics.add("grad_norm", policy_update.apply(policy), 1);
 
-      critic.values(batch, predicted);
-      or_throw(algorithm.value(be, batch.layout(), {.value = predicted, .old_value = old_value, .returns = target},
-                               {.loss = {&loss, 1}, .grad_value = gradient, .stats = &value_metrics}));
-      critic.backward_values(gradient);
-      value_metrics.add("loss", static_cast<double>(loss), 1);
-      critic_update.apply(critic);
-    });
+          critic.values(batch, predicted);
+          or_throw(algorithm.value(be, batch.layout(), {.value = predicted, .old_value = old_value, .returns = target},
+                                   {.loss = {&loss, 1}, .grad_value = gradient, .stats = &value_metrics}));
+          critic.backward_values(gradient);
+          value_metrics.add("loss", static_cast<double>(loss), 1);
+          critic_update.apply(critic);
+        });
     add_renamed(policy_metrics, policy_metric_names, metrics);
     add_renamed(value_metrics, value_metric_names, metrics);
     now.number = i + 1;
@@ -191,42 +199,48 @@ void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Refer
     statistics metrics;
     std::vector<float> logp, gradient, shaped_total;
     for (std::int64_t row = 0; row < r.batch.size(); ++row)
-      shaped_total.push_back(static_cast<float>(algorithm.shaped(static_cast<double>(r.score[static_cast<std::size_t>(row)]), r.log_ratio(row))));
+      shaped_total.push_back(static_cast<float>(
+          algorithm.shaped(static_cast<double>(r.score[static_cast<std::size_t>(row)]), r.log_ratio(row))));
     on_policy_detail::describe(r, shaped_total, metrics);
-    for_each_minibatch(r.batch.size() / 2, {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)},
-                       [&](std::span<const std::int64_t> pairs) {
-      // First responses, then second ones: two sides of one forward pass.
-      std::vector<std::int64_t> rows;
-      std::vector<float> shaped;
-      for (const std::int64_t side : {0, 1})
-        for (const std::int64_t pair : pairs) {
-          const std::int64_t row = 2 * pair + side;
-          rows.push_back(row);
-          shaped.push_back(shaped_total[static_cast<std::size_t>(row)]);
-        }
-      const auto n = static_cast<std::int64_t>(pairs.size());
-      const responses both = r.batch.select(rows);
-      const std::vector<float> old_logp = r.batch.select(rows, std::span<const float>(r.old_logp));
-      std::vector<std::int64_t> first(both.response_offsets().begin(), both.response_offsets().begin() + n + 1), second;
-      const std::int64_t split = first.back(), rest = both.response_tokens() - split;
-      for (std::int64_t k = n; k <= 2 * n; ++k) second.push_back(both.response_offsets()[static_cast<std::size_t>(k)] - split);
-      logp.resize(old_logp.size());
-      gradient.resize(old_logp.size());
-      policy.log_probs(both, logp);
-      float loss = 0;
-      or_throw(algorithm(be,
-                         token_pair_inputs<float>{.chosen = {packed(first), {logp.data(), split}, {old_logp.data(), split}, {}},
-                                                  .rejected = {packed(second), {logp.data() + split, rest}, {old_logp.data() + split, rest}, {}},
-                                                  .chosen_reward = {shaped.data(), n},
-                                                  .rejected_reward = {shaped.data() + n, n}},
-                         pair_outputs<float>{.loss = {&loss, 1},
-                                             .grad_chosen = {gradient.data(), split},
-                                             .grad_rejected = {gradient.data() + split, rest},
-                                             .stats = &metrics}));
-      policy.backward(gradient);
-      metrics.add("loss/policy_avg", static_cast<double>(loss), 1);
-      metrics.add("grad_norm", update.apply(policy), 1);
-    });
+    for_each_minibatch(
+        r.batch.size() / 2, {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)},
+        [&](std::span<const std::int64_t> pairs) {
+          // First responses, then second ones: two sides of one forward pass.
+          std::vector<std::int64_t> rows;
+          std::vector<float> shaped;
+          for (const std::int64_t side : {0, 1})
+            for (const std::int64_t pair : pairs) {
+              const std::int64_t row = 2 * pair + side;
+              rows.push_back(row);
+              shaped.push_back(shaped_total[static_cast<std::size_t>(row)]);
+            }
+          const auto n = static_cast<std::int64_t>(pairs.size());
+          const responses both = r.batch.select(rows);
+          const std::vector<float> old_logp = r.batch.select(rows, std::span<const float>(r.old_logp));
+          std::vector<std::int64_t> first(both.response_offsets().begin(), both.response_offsets().begin() + n + 1),
+              second;
+          const std::int64_t split = first.back(), rest = both.response_tokens() - split;
+          for (std::int64_t k = n; k <= 2 * n; ++k)
+            second.push_back(both.response_offsets()[static_cast<std::size_t>(k)] - split);
+          logp.resize(old_logp.size());
+          gradient.resize(old_logp.size());
+          policy.log_probs(both, logp);
+          float loss = 0;
+          or_throw(algorithm(
+              be,
+              token_pair_inputs<float>{
+                  .chosen = {packed(first), {logp.data(), split}, {old_logp.data(), split}, {}},
+                  .rejected = {packed(second), {logp.data() + split, rest}, {old_logp.data() + split, rest}, {}},
+                  .chosen_reward = {shaped.data(), n},
+                  .rejected_reward = {shaped.data() + n, n}},
+              pair_outputs<float>{.loss = {&loss, 1},
+                                  .grad_chosen = {gradient.data(), split},
+                                  .grad_rejected = {gradient.data() + split, rest},
+                                  .stats = &metrics}));
+          policy.backward(gradient);
+          metrics.add("loss/policy_avg", static_cast<double>(loss), 1);
+          metrics.add("grad_norm", update.apply(policy), 1);
+        });
     now.number = i + 1;
     now.reward = r.mean_score();
     now.kl = r.mean_log_ratio();

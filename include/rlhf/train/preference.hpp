@@ -105,14 +105,14 @@ void train_preference(B& be, Policy& policy, Reference& reference, parameter_upd
     const std::int64_t split = sides.split(), rest = both.response_tokens() - split;
     float value = 0;
     statistics metrics;
-    or_throw(loss(be,
-                  token_pair_inputs<float>{
-                      .chosen = {packed(sides.chosen), {logp.data(), split}, chosen, {}},
-                      .rejected = {packed(sides.rejected), {logp.data() + split, rest}, rejected, {}}},
-                  pair_outputs<float>{.loss = {&value, 1},
-                                      .grad_chosen = {gradient.data(), split},
-                                      .grad_rejected = {gradient.data() + split, rest},
-                                      .stats = &metrics}));
+    or_throw(
+        loss(be,
+             token_pair_inputs<float>{.chosen = {packed(sides.chosen), {logp.data(), split}, chosen, {}},
+                                      .rejected = {packed(sides.rejected), {logp.data() + split, rest}, rejected, {}}},
+             pair_outputs<float>{.loss = {&value, 1},
+                                 .grad_chosen = {gradient.data(), split},
+                                 .grad_rejected = {gradient.data() + split, rest},
+                                 .stats = &metrics}));
     policy.backward(gradient);
     metrics.add("loss", static_cast<double>(value), 1);
     metrics.add("grad_norm", update.apply(policy), 1);

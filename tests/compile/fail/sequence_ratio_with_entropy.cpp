@@ -5,7 +5,8 @@
 rlhf::status call(rlhf::token_inputs<> in, rlhf::token_outputs<> out) {
   rlhf::reference_backend cpu;
 #ifdef MUST_FAIL
-  return rlhf::policy_loss{rlhf::sequence_ratio{rlhf::ppo_clip{}}, rlhf::entropy_bonus{}}(cpu, rlhf::padded(2, 3), in, out);
+  return rlhf::policy_loss{rlhf::sequence_ratio{rlhf::ppo_clip{}}, rlhf::entropy_bonus{}}(cpu, rlhf::padded(2, 3), in,
+                                                                                          out);
 #endif
   return rlhf::policy_loss{rlhf::ppo_clip{}, rlhf::entropy_bonus{}}(cpu, rlhf::padded(2, 3), in, out);
 }

@@ -6,7 +6,8 @@
 
 rlhf::status call(rlhf::pair_inputs<> sums, rlhf::token_pair_inputs<> tokens, rlhf::pair_outputs<> out) {
   rlhf::reference_backend cpu;
-  const rlhf::preference_loss loss{rlhf::dpo_sigmoid{}, rlhf::batch_mean{}, rlhf::chosen_nll{}, rlhf::length_desensitised{}};
+  const rlhf::preference_loss loss{rlhf::dpo_sigmoid{}, rlhf::batch_mean{}, rlhf::chosen_nll{},
+                                   rlhf::length_desensitised{}};
 #ifdef MUST_FAIL
   return loss(cpu, sums, out);
 #endif

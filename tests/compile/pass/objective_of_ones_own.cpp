@@ -26,7 +26,9 @@ static_assert(rlhf::pair_objective<squared_margin> && !rlhf::token_objective<squ
 
 rlhf::status call(rlhf::reference_backend& cpu, rlhf::token_inputs<double> in, rlhf::token_outputs<double> out,
                   rlhf::pair_inputs<> pairs, rlhf::pair_outputs<> pair_out) {
-  if (auto s = rlhf::policy_loss{soft_clip{}, rlhf::kl_penalty{rlhf::k2{}}, rlhf::row_mean{}}(cpu, rlhf::padded(2, 3), in, out); !s)
+  if (auto s = rlhf::policy_loss{soft_clip{}, rlhf::kl_penalty{rlhf::k2{}}, rlhf::row_mean{}}(cpu, rlhf::padded(2, 3),
+                                                                                              in, out);
+      !s)
     return s;
   if (auto s = rlhf::policy_loss{rlhf::sequence_ratio{soft_clip{}}}(cpu, rlhf::padded(2, 3), in, out); !s) return s;
   return rlhf::preference_loss{squared_margin{}}(cpu, pairs, pair_out);

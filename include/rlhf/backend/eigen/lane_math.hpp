@@ -14,7 +14,7 @@ namespace rlhf::inline v1 {
 namespace lane_detail {
 
 /// Constants by precision. `quadratic`: (e^r - 1 - r) / r^2 on |r| <= log(2) / 2, minimax of the relative error of e^r (Remez;
-/// 3.1e-9 and 3.6e-18; `rough` 1.1e-7). `reciprocals`: the terms 2 / (2k + 1) of log((1 + s) / (1 - s)) / s that count for
+/// 3.1e-9 and 3.6e-18). `binary`: (2^r - 1) / r on |r| <= 1/2 (1.7e-7), `parabola` on |r| <= 1/32 (4.2e-7); `powers`: 2^(j/16). `reciprocals`: the terms 2 / (2k + 1) of log((1 + s) / (1 - s)) / s that count for
 /// |s| <= 0.172.
 template <class T>
 struct constants;
@@ -22,11 +22,16 @@ template <>
 struct constants<float> {
   static constexpr int mantissa = 23, bias = 127;
   static constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer in the low bits
-  static constexpr float exp_lowest = -104.0f, exp_highest = 89.0f, exp_normal = -86.98f, expm1_lowest = -20.0f, tanh_one = 9.5f;
+  static constexpr float exp_lowest = -104.0f, exp_highest = 89.0f, exp_normal = -86.98f, expm1_lowest = -20.0f,
+                         tanh_one = 9.5f;
   static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
   static constexpr std::int32_t sqrt_half = 0x3f3504f3;
   static constexpr float quadratic[] = {0.49999994f, 0.166665211f, 0.041668389f, 0.00836874545f, 0.00138145394f};
-  static constexpr float rough[] = {0.499992311f, 0.166671157f, 0.0418903306f, 0.00831250101f};
+  static constexpr float binary[] = {0.6931470037f, 0.2402224243f, 0.05550733581f, 0.009671512991f, 0.001326472731f};
+  static constexpr float sixteenth = 0.0625f, magic_sixteenths = 786432.0f, parabola[] = {0.693187714f, 0.240226433f};
+  static constexpr float powers[] = {1.0f,        1.04427373f, 1.09050775f, 1.13878858f, 1.18920708f, 1.24185777f,
+                                     1.29683959f, 1.35425556f, 1.41421354f, 1.47682619f, 1.54221082f, 1.61049032f,
+                                     1.68179286f, 1.75625217f, 1.8340081f,  1.91520655f};
   static constexpr float reciprocals[] = {2.f / 3, 2.f / 5, 2.f / 7, 2.f / 9};
 };
 template <>
@@ -36,11 +41,12 @@ struct constants<double> {
   static constexpr double exp_lowest = -746, exp_highest = 710, exp_normal = -708.0, expm1_lowest = -40, tanh_one = 20;
   static constexpr double ln2_high = 0.693145751953125, ln2_low = 1.42860682030941723212e-6;
   static constexpr std::int64_t sqrt_half = 0x3fe6a09e667f3bcd;
-  static constexpr double quadratic[] = {0.5000000000000011,    0.1666666666666641,    0.04166666666652973,
-                                         0.008333333333494985,  0.0013888888943759845, 0.0001984126950575503,
+  static constexpr double quadratic[] = {0.5000000000000011,    0.1666666666666641,     0.04166666666652973,
+                                         0.008333333333494985,  0.0013888888943759845,  0.0001984126950575503,
                                          2.480149294973432e-05, 2.7557586821248588e-06, 2.763030622072864e-07,
                                          2.5000013184090018e-08};
-  static constexpr double reciprocals[] = {2. / 3, 2. / 5, 2. / 7, 2. / 9, 2. / 11, 2. / 13, 2. / 15, 2. / 17, 2. / 19, 2. / 21};
+  static constexpr double reciprocals[] = {2. / 3,  2. / 5,  2. / 7,  2. / 9,  2. / 11,
+                                           2. / 13, 2. / 15, 2. / 17, 2. / 19, 2. / 21};
 };
 
 template <class T, unsigned Isa>
@@ -74,13 +80,6 @@ struct functions {
     const V n = shifted - c::magic;
     return {shifted, n, (x - n * c::ln2_high) - n * c::ln2_low};
   }
-  /// The same by one rounded log(2), which counts for large |x| only as long as the product is not rounded too.
-  static RLHF_INLINE reduced reduce_roughly(V x) {
-    if constexpr (!P::fuses) return reduce(x);
-    const V shifted = x * static_cast<T>(1.4426950408889634) + c::magic;
-    const V n = shifted - c::magic;
-    return {shifted, n, P::multiply_add(n, P::all(static_cast<T>(-0.6931471805599453)), x)};
-  }
   /// Factor * (1 + r + r^2 polynomial(r)).
   template <int Factor, std::size_t N>
   static RLHF_INLINE V one_plus(V r, const T (&coefficient)[N]) {
@@ -100,6 +99,14 @@ struct functions {
   }
 #endif
 
+#if defined(__AVX512DQ__)
+  /// x where |x| is at most `bound`, else `bound` with its sign; `bound` for NaN.
+  static RLHF_INLINE V within(V x, T bound) {
+    constexpr int smaller_magnitude_with_sign_of_first = 0b0010;
+    return _mm512_maskz_range_ps(0xffff, x, P::all(bound), smaller_magnitude_with_sign_of_first);
+  }
+#endif
+
   static RLHF_INLINE V exp(V x) {
     // Beyond the bounds the result is 0 or infinity; NaN stays.
     const V bounded = P::smaller(P::all(c::exp_highest), P::larger(P::all(c::exp_lowest), x));
@@ -111,18 +118,27 @@ struct functions {
     return x < c::exp_normal ? V{} : one_plus<2>(a.r, c::quadratic) * power<c::bias - 1>(a.shifted);
   }
 
-  /// For x up to 88, with a relative error of 4e-7.
-  static RLHF_INLINE V exp_weight(V x)
+  /// 2^x for x up to 127, with a relative error of 5e-7. With `Finite`: for any finite x, more than 2^100 or infinite for
+  /// large ones.
+  template <bool Finite>
+  static RLHF_INLINE V exp2(V x)
     requires(sizeof(T) == 4)
   {
-#if defined(__AVX512F__)
+#if defined(__AVX512DQ__)
+    // x = n + r with n in sixteenths: 2^n from a table by its fraction, 2^r by a parabola.
     if constexpr (P::bytes == 64) {
-      const reduced a = reduce_roughly(P::larger(P::all(c::exp_lowest), x));
-      return scale(one_plus<1>(a.r, c::rough), a.n);
+      const V shifted = x + c::magic_sixteenths, n = shifted - c::magic_sixteenths;
+      const V r = Finite ? x - n : within(x - n, c::sixteenth);
+      const V power =
+          _mm512_maskz_permutexvar_ps(0xffff, reinterpret_cast<__m512i>(shifted), _mm512_loadu_ps(c::powers));
+      return scale(power * ((c::parabola[1] * r + c::parabola[0]) * r + T(1)), n);
     }
 #endif
-    const reduced a = reduce_roughly(x);
-    return x < c::exp_normal ? V{} : one_plus<1>(a.r, c::rough) * power<c::bias>(a.shifted);
+    V bounded = P::larger(P::all(T(-c::bias)), x);  // whose power is 0
+    if constexpr (Finite) bounded = P::smaller(P::all(T(c::bias)), bounded);
+    const V shifted = bounded + (c::magic + T(c::bias));
+    const V r = bounded - (shifted - (c::magic + T(c::bias)));
+    return (polynomial(r, c::binary) * r + T(1)) * reinterpret_cast<V>(reinterpret_cast<W>(shifted) << c::mantissa);
   }
 
   static RLHF_INLINE V expm1(V x) {
@@ -200,10 +216,15 @@ struct number_traits<lane<T, K, Isa>> {
   static RLHF_INLINE value exp(const value& x) {
     return lane_detail::each_packet([](packet a) { return f::exp(a); }, x);
   }
-  static RLHF_INLINE value exp_weight(const value& x)
+  static RLHF_INLINE value exp2_weight(const value& x)
     requires(sizeof(T) == 4)
   {
-    return lane_detail::each_packet([](packet a) { return f::exp_weight(a); }, x);
+    return lane_detail::each_packet([](packet a) { return f::template exp2<false>(a); }, x);
+  }
+  static RLHF_INLINE value exp2_finite(const value& x)
+    requires(sizeof(T) == 4)
+  {
+    return lane_detail::each_packet([](packet a) { return f::template exp2<true>(a); }, x);
   }
   static RLHF_INLINE value log(const value& x) {
     return lane_detail::each_packet([](packet a) { return f::log(a); }, x);
@@ -229,6 +250,10 @@ struct number_traits<lane<T, K, Isa>> {
   static RLHF_INLINE value max(const value& a, const value& b) {
     return lane_detail::each_packet([](packet x, packet y) { return ((x > y) | (x != x)) ? x : y; }, a, b);
   }
+  static RLHF_INLINE value clamp(const value& x, const value& lo, const value& hi) {
+    return lane_detail::each_packet([](packet v, packet a, packet b) { return P::smaller(b, P::larger(a, v)); }, x, lo,
+                                    hi);
+  }
   static RLHF_INLINE value select(const mask& m, const value& a, const value& b) {
     value out;
 #pragma GCC unroll 8
@@ -236,6 +261,12 @@ struct number_traits<lane<T, K, Isa>> {
     return out;
   }
   static RLHF_INLINE bool exceeds(const value& x, const value& bound) { return P::any_greater(top(x), bound.v[0]); }
+  static RLHF_INLINE bool all_below(const value& x, const value& bound) {
+    bool all = true;
+#pragma GCC unroll 8
+    for (int k = 0; k < K; ++k) all = all && P::all_below(x.v[k], bound.v[k]);
+    return all;
+  }
   static RLHF_INLINE value largest(const value& x) {
     const packet rest = top(x);
     T one = rest[0];

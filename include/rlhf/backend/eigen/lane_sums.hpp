@@ -77,7 +77,8 @@ class lane_sums {
     for (int k = 0; k < sums; ++k)
       sum_[k] = P::widen(sum_[k], lane_detail::fold_packets([](packet a, packet b) { return a + b; }, some.sum[k]));
     for (int m = 0; m < maxima; ++m)
-      max_[m] = P::larger(lane_detail::fold_packets([](packet a, packet b) { return P::larger(a, b); }, some.max[m]), max_[m]);
+      max_[m] = P::larger(lane_detail::fold_packets([](packet a, packet b) { return P::larger(a, b); }, some.max[m]),
+                          max_[m]);
   }
 
   totals<sums, maxima> scalar_;

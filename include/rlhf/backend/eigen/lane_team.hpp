@@ -1,6 +1,7 @@
 #pragma once
 // A row walked on lanes: the team of the Eigen backend.
 
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -31,15 +32,15 @@ class lane_team {
   }
   /// Each lane keeps a state of its own; they are merged in a fixed order.
   template <template <class> class State, class F>
-  [[nodiscard]] RLHF_INLINE State<T> reduce(std::int64_t n, F&& f) const {
+  [[nodiscard]] RLHF_INLINE State<T> reduce(std::int64_t n, F&& f, const State<T>& start = {}) const {
     const std::remove_cvref_t<F> own(f);
     std::int64_t j = 0;
-    State<T> total;
+    State<T> total = start;
     if (n >= narrow::size) {
-      State<narrow> some;
+      State<narrow> some = everywhere<State<narrow>, narrow>(start);
       if (n >= wide::size) {
-        State<wide> all;
-        for (; n - j >= wide::size; j += wide::size) all.add(own.template operator()<wide>(j));
+        State<wide> all = everywhere<State<wide>, wide>(start);
+        while (n - j >= wide::size) j = add_block(all, own, j, n);
         const State<wide> done = all;  // what is indexed lives in memory; the state of the loop must not
         some = register_of<State<narrow>>(done, 0);
         for (int k = 1; k < wide_registers; ++k) some.merge(register_of<State<narrow>>(done, k));
@@ -53,6 +54,24 @@ class lane_team {
   }
 
  private:
+  static constexpr std::int64_t block = 16 * wide::size;
+
+  /// The elements of a block from j, unseen where the state takes them so and is sound afterwards.
+  template <class S, class F>
+  [[nodiscard]] static RLHF_INLINE std::int64_t add_block(S& state, const F& own, std::int64_t j, std::int64_t n) {
+    const std::int64_t stop = j + std::min(block, (n - j) / wide::size * wide::size);
+    if constexpr (requires(const wide& x) { state.add_unseen(x); }) {
+      S guess = state;
+      for (std::int64_t k = j; k < stop; k += wide::size) guess.add_unseen(own.template operator()<wide>(k));
+      if (__builtin_expect(guess.sound(), 1)) {
+        state = guess;
+        return stop;
+      }
+    }
+    for (; j < stop; j += wide::size) state.add(own.template operator()<wide>(j));
+    return stop;
+  }
+
   // A state is a struct of numbers and nothing else, so it is an array of them.
   template <class Number, class S>
   [[nodiscard]] static RLHF_INLINE Number* members(S& s) {
@@ -68,6 +87,13 @@ class lane_team {
                   "rlhf: the State of a reduction is a plain struct whose members are all of its number type");
     return static_cast<int>(sizeof(S) / sizeof(Number));
   }();
+  /// A state of scalars in every lane.
+  template <class To, class Number, class From>
+  [[nodiscard]] static RLHF_INLINE To everywhere(const From& from) {
+    To to;
+    for (int m = 0; m < count<T, From>; ++m) members<Number>(to)[m] = Number(members<T>(from)[m]);
+    return to;
+  }
   template <class To, class From>
   [[nodiscard]] static RLHF_INLINE To register_of(const From& from, int k) {
     To to;

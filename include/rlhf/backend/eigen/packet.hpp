@@ -5,7 +5,8 @@
 // (GCC, Clang): they see through it, and Eigen's own exp and min give other results at infinity and NaN than ours must.
 
 #if defined(__CUDACC__)
-#error "rlhf: the Eigen backend is for C++ compilers; Eigen has no SIMD in a .cu file. Keep <rlhf/backend/eigen.hpp> in a .cpp, or use <rlhf/backend/thrust.hpp> here."
+#error \
+    "rlhf: the Eigen backend is for C++ compilers; Eigen has no SIMD in a .cu file. Keep <rlhf/backend/eigen.hpp> in a .cpp, or use <rlhf/backend/thrust.hpp> here."
 #endif
 #if !defined(__GNUC__) && !defined(__clang__)
 #error "rlhf: the Eigen backend needs the vector types of GCC or Clang; use <rlhf/backend/reference.hpp> here."
@@ -39,7 +40,8 @@ constexpr int packet_bytes = sizeof(typename Eigen::internal::packet_traits<T>::
 
 /// What this translation unit is compiled for, one bit for each thing that changes the code of a lane. Lanes and the backend
 /// carry it in their type, so that units with other -m flags can be linked together and each keeps its own code.
-constexpr unsigned instruction_set = compiled_instruction_set | static_cast<unsigned>(lane_detail::packet_bytes<float>) << 8;
+constexpr unsigned instruction_set = compiled_instruction_set | static_cast<unsigned>(lane_detail::packet_bytes<float>)
+                                                                    << 8;
 
 namespace lane_detail {
 
@@ -81,23 +83,6 @@ struct packet {
     return a < b ? a : b;
   }
 
-#if defined(__FMA__)
-  static constexpr bool fuses = true;
-#else
-  static constexpr bool fuses = false;
-#endif
-  /// a b + c, rounded once where the instruction set can (`fuses`), whatever the optimisation level.
-  static RLHF_INLINE type multiply_add(type a, type b, type c) {
-#if defined(__AVX512F__)
-    if constexpr (bytes == 64 && sizeof(T) == 4) return _mm512_fmadd_ps(a, b, c);
-#endif
-#if defined(__FMA__)
-    if constexpr (bytes == 32 && sizeof(T) == 4) return _mm256_fmadd_ps(a, b, c);
-    if constexpr (bytes == 16 && sizeof(T) == 4) return _mm_fmadd_ps(a, b, c);
-#endif
-    return a * b + c;
-  }
-
   static RLHF_INLINE bool any_greater(type a, type b) {
 #if defined(__AVX512F__)
     if constexpr (bytes == 64 && sizeof(T) == 4) return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0;
@@ -113,6 +98,24 @@ struct packet {
     bits found = 0;
     for (int j = 0; j < size; ++j) found |= m[j];
     return found != 0;
+  }
+
+  /// Every element of a at most that of b; false where there is a NaN.
+  static RLHF_INLINE bool all_below(type a, type b) {
+#if defined(__AVX512F__)
+    if constexpr (bytes == 64 && sizeof(T) == 4) return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ) == 0;
+    if constexpr (bytes == 64 && sizeof(T) == 8) return _mm512_cmp_pd_mask(a, b, _CMP_NLE_UQ) == 0;
+#endif
+    const mask m = ~(a <= b);
+#if defined(__AVX__)
+    if constexpr (bytes == 32) return _mm256_movemask_ps(reinterpret_cast<__m256>(m)) == 0;
+#endif
+#if defined(__SSE2__)
+    if constexpr (bytes == 16) return _mm_movemask_ps(reinterpret_cast<__m128>(m)) == 0;
+#endif
+    bits found = 0;
+    for (int j = 0; j < size; ++j) found |= m[j];
+    return found == 0;
   }
 
   static RLHF_INLINE type sqrt(type x) {

@@ -24,7 +24,8 @@ class tasks {
     std::int64_t done = 0;
     if (pool_.size() > 1) {
       const clock::time_point start = clock::now();
-      for (std::int64_t look = 1; done < chunks; look *= 2) {  // the clock is not read for each chunk: they may be small
+      for (std::int64_t look = 1; done < chunks;
+           look *= 2) {  // the clock is not read for each chunk: they may be small
         for (; done < std::min(look, chunks); ++done) f(done);
         const auto spent = clock::now() - start;
         if (spent < patience_) continue;

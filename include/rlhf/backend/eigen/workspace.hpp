@@ -64,7 +64,9 @@ class workspace_scratch {
  public:
   workspace_scratch(workspace<Isa>& home, std::int64_t n)
       : home_(&home), block_(home.take(sizeof(T) * static_cast<std::size_t>(n > 0 ? n : 1))) {}
-  workspace_scratch(workspace_scratch&& other) noexcept : home_(other.home_), block_(other.block_) { other.block_ = {}; }
+  workspace_scratch(workspace_scratch&& other) noexcept : home_(other.home_), block_(other.block_) {
+    other.block_ = {};
+  }
   workspace_scratch& operator=(workspace_scratch&&) = delete;
   ~workspace_scratch() { home_->give_back(block_); }
   [[nodiscard]] T* data() const { return static_cast<T*>(block_.data); }

@@ -5,7 +5,8 @@
 // _TBB; the CMake target rlhf::thrust does it); under nvcc it is CUDA.
 
 #if !defined(__CUDACC__) && !defined(THRUST_DEVICE_SYSTEM)
-#error "rlhf: name Thrust's device system for this compiler: -DTHRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP (or link the CMake target rlhf::thrust)"
+#error \
+    "rlhf: name Thrust's device system for this compiler: -DTHRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_CPP (or link the CMake target rlhf::thrust)"
 #endif
 
 #include <thrust/execution_policy.h>
@@ -31,7 +32,8 @@ namespace rlhf::inline v1::thrust_detail {
 template <class System>
 struct queue {
   using space = host_space;
-  static constexpr bool deterministic = THRUST_DEVICE_SYSTEM != THRUST_DEVICE_SYSTEM_TBB;  // which splits as threads are free
+  static constexpr bool deterministic =
+      THRUST_DEVICE_SYSTEM != THRUST_DEVICE_SYSTEM_TBB;  // which splits as threads are free
 
   [[nodiscard]] System policy() const { return {}; }
   template <class T>
