@@ -30,6 +30,10 @@ const char* wanted(parameter::kind type) {
       return "a string";
     case parameter::kind::interval:
       return "[low, high]";
+    case parameter::kind::numbers:
+      return "a list of numbers";
+    case parameter::kind::words:
+      return "a list of strings";
   }
   return "";
 }
@@ -44,6 +48,10 @@ bool fits(parameter::kind type, const setting& s) {
       return std::holds_alternative<std::string>(s);
     case parameter::kind::interval:
       return std::holds_alternative<std::vector<double>>(s) && std::get<std::vector<double>>(s).size() == 2;
+    case parameter::kind::numbers:
+      return std::holds_alternative<std::vector<double>>(s);
+    case parameter::kind::words:
+      return std::holds_alternative<std::vector<std::string>>(s);
   }
   return false;
 }
@@ -91,6 +99,13 @@ parameter optional_word(std::string name, std::vector<std::string> choices, std:
 }
 parameter optional_interval(std::string name, std::string meaning) {
   return {std::move(name), parameter::kind::interval, {}, std::move(meaning), {}, true};
+}
+
+parameter list_of_numbers(std::string name, std::string meaning) {
+  return {std::move(name), parameter::kind::numbers, std::vector<double>{}, std::move(meaning)};
+}
+parameter list_of_words(std::string name, std::string meaning) {
+  return {std::move(name), parameter::kind::words, std::vector<std::string>{}, std::move(meaning)};
 }
 
 parameters operator+(parameters a, const parameters& b) {
@@ -164,6 +179,12 @@ std::int64_t arguments::integer_or(const std::string& name, std::int64_t off) co
 bool arguments::flag(const std::string& name) const { return std::get<bool>(at(name)); }
 std::string arguments::word(const std::string& name) const {
   return given(name) ? std::get<std::string>(at(name)) : "";
+}
+std::vector<double> arguments::numbers(const std::string& name) const {
+  return std::get<std::vector<double>>(at(name));
+}
+std::vector<std::string> arguments::list(const std::string& name) const {
+  return std::get<std::vector<std::string>>(at(name));
 }
 double arguments::low(const std::string& name) const {
   return given(name) ? std::get<std::vector<double>>(at(name))[0] : -std::numeric_limits<double>::infinity();

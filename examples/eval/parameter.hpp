@@ -16,7 +16,7 @@ using setting = std::variant<std::monostate, double, bool, std::string, std::vec
 
 /// A declared parameter. Its name has dots where the case nests objects: `aggregation.mode`.
 struct parameter {
-  enum class kind { number, flag, word, interval };
+  enum class kind { number, flag, word, interval, numbers, words };
   std::string name;
   kind type;
   setting fallback;  ///< what it is where the case does not say
@@ -41,6 +41,10 @@ using parameters = std::vector<parameter>;
 [[nodiscard]] parameter optional_word(std::string name, std::vector<std::string> choices, std::string meaning);
 /// [low, high], null (off) unless given.
 [[nodiscard]] parameter optional_interval(std::string name, std::string meaning);
+
+/// A list, empty unless given.
+[[nodiscard]] parameter list_of_numbers(std::string name, std::string meaning);
+[[nodiscard]] parameter list_of_words(std::string name, std::string meaning);
 
 /// One list after the other.
 [[nodiscard]] parameters operator+(parameters a, const parameters& b);
@@ -68,7 +72,9 @@ class arguments {
   }
   [[nodiscard]] bool flag(const std::string& name) const;
   [[nodiscard]] std::string word(const std::string& name) const;  ///< empty where it is null
-  [[nodiscard]] double low(const std::string& name) const;        ///< of an interval; -infinity where it is null
+  [[nodiscard]] std::vector<double> numbers(const std::string& name) const;
+  [[nodiscard]] std::vector<std::string> list(const std::string& name) const;
+  [[nodiscard]] double low(const std::string& name) const;  ///< of an interval; -infinity where it is null
   [[nodiscard]] double high(const std::string& name) const;
 
  private:

@@ -11,8 +11,11 @@
 #include "rlhf/objective/anchored.hpp"
 #include "rlhf/objective/divergence.hpp"
 #include "rlhf/objective/margin.hpp"
+#include "rlhf/objective/mixture.hpp"
+#include "rlhf/objective/one_of.hpp"
 #include "rlhf/objective/preference.hpp"
 #include "rlhf/objective/reference_free.hpp"
+#include "rlhf/objective/self_play.hpp"
 #include "rlhf/reward/bradley_terry.hpp"
 
 namespace {
@@ -22,7 +25,7 @@ using test::not_a_number;
 
 struct plain {
   double chosen, rejected, ref_chosen, ref_rejected, chosen_length, rejected_length, chosen_reward, rejected_reward,
-      margin;
+      margin, previous_chosen, previous_rejected;
   double a() const { return chosen - ref_chosen; }
   double b() const { return rejected - ref_rejected; }
   double d() const { return a() - b(); }
@@ -36,7 +39,7 @@ double smoothed(double u, double e) { return -(1 - e) * log_sigmoid(u) - e * log
 double sq(double x) { return x * x; }
 
 struct pair_batch {
-  std::vector<double> column[9];
+  std::vector<double> column[11];
   std::vector<std::uint8_t> mask;
 
   explicit pair_batch(unsigned seed, std::size_t n = 23) : mask(n) {
@@ -52,6 +55,8 @@ struct pair_batch {
     column[6] = test::uniform(random, n, 0, 1);
     column[7] = test::uniform(random, n, 0, 1);
     column[8] = test::uniform(random, n, 0, 2);
+    column[9] = test::uniform(random, n, -12, -3);
+    column[10] = test::uniform(random, n, -12, -3);
     for (std::size_t i = 0; i < n; ++i) mask[i] = i % 4 != 2;
     for (auto& c : column)
       for (std::size_t i = 0; i < n; ++i)
@@ -59,13 +64,13 @@ struct pair_batch {
   }
   [[nodiscard]] rlhf::pair_inputs<double> inputs() const {
     rlhf::pair_inputs<double> in{column[0], column[1], column[2], column[3], column[4], column[5],
-                                 column[6], column[7], column[8], {},        {}};
+                                 column[6], column[7], column[8], column[9], column[10]};
     in.mask = mask;
     return in;
   }
   [[nodiscard]] plain at(std::size_t i) const {
-    return {column[0][i], column[1][i], column[2][i], column[3][i], column[4][i],
-            column[5][i], column[6][i], column[7][i], column[8][i]};
+    return {column[0][i], column[1][i], column[2][i], column[3][i], column[4][i], column[5][i],
+            column[6][i], column[7][i], column[8][i], column[9][i], column[10][i]};
   }
 };
 
@@ -216,6 +221,11 @@ TEST_CASE("objectives with anchors, and of other margins") {
         [](const plain& p) { return -log_sigmoid(0.3 * p.d() - 0.1 * (p.chosen_length - p.rejected_length)); });
   check("length per token", rlhf::length_regularised_dpo{.beta = 0.3, .alpha = -0.1, .per_token = true},
         [](const plain& p) { return -log_sigmoid(0.3 * p.per_token() - 0.1 * (p.chosen_length - p.rejected_length)); });
+  check("dpo positive, smoothed", rlhf::dpo_positive{.beta = 0.1, .lambda = 3, .label_smoothing = 0.2},
+        [](const plain& p) { return smoothed(0.1 * (p.d() - 3 * std::max(0.0, -p.a())), 0.2); });
+  check("offset", rlhf::dpo_offset{.beta = 0.3}, [](const plain& p) { return -log_sigmoid(0.3 * p.d() - p.margin); });
+  check("capped", rlhf::pcrm_dpo{.beta = 0.3, .label_smoothing = 0.1},
+        [](const plain& p) { return smoothed(0.3 * p.d(), 0.1) + smoothed(p.margin - 0.3 * p.d(), 0.1); });
   using measure = rlhf::reward_aware_dpo::distance;
   const auto truth = [](const plain& p) { return sigmoid(2 * (p.chosen_reward - p.rejected_reward)); };
   check("rpo square", rlhf::reward_aware_dpo{.beta = 0.3, .eta = 2, .measure = measure::square},
@@ -271,6 +281,72 @@ TEST_CASE("objectives without a reference, and wrappers") {
         [](const plain& p) { return -log_sigmoid(0.5 * p.d()); });
 }
 
+TEST_CASE("objectives of self-play") {
+  const auto ranked = [](const plain& p, double sign) { return p.chosen_reward >= p.rejected_reward ? sign : -sign; };
+  check("ranked", rlhf::ranked{rlhf::dpo_sigmoid{.beta = 0.3}},
+        [&](const plain& p) { return -log_sigmoid(0.3 * p.d() * ranked(p, 1)); });
+  check("ranked, per token", rlhf::ranked{rlhf::dpo_sigmoid_norm{.beta = 2}},
+        [&](const plain& p) { return -log_sigmoid(2 * p.per_token() * ranked(p, 1)); });
+  check("xpo", rlhf::xpo{rlhf::ipo_sum{.beta = 0.3}, 0.2},
+        [&](const plain& p) { return sq(p.d() * ranked(p, 1) - 1 / 0.6) + 0.2 * p.rejected; });
+  check("inpo", rlhf::inpo{.tau = 0.1, .inverse_step = 0.4}, [](const plain& p) {
+    const double g = (p.chosen - p.rejected) - 0.25 * (p.ref_chosen - p.ref_rejected) -
+                     0.75 * (p.previous_chosen - p.previous_rejected);
+    return sq(g - 1.25);
+  });
+  // A step that forgets the last iterate is IPO on sums; its published numbers.
+  check("inpo without memory", rlhf::inpo{.tau = 0.4, .inverse_step = 0.4},
+        [](const plain& p) { return sq(p.d() - 1.25); });
+  rlhf::pair<double> p;
+  p.chosen.logp = 0.4, p.chosen.ref_logp = 0.1, p.chosen.previous_logp = 0.2;
+  p.rejected.logp = p.rejected.ref_logp = p.rejected.previous_logp = 0;
+  CHECK(rlhf::inpo{.tau = 0.005 / 3, .inverse_step = 0.005}(p) == Approx(9953.38777778).epsilon(1e-10));
+  // At a tie the first sample is the chosen one.
+  p.chosen.reward = p.rejected.reward = 0.5;
+  CHECK(rlhf::ranked{rlhf::dpo_sigmoid{.beta = 1}}(p) == Approx(-log_sigmoid(0.3)));
+}
+
+TEST_CASE("a choice made at run time is the chosen objective, and wants its inputs only") {
+  using choice = rlhf::one_of<rlhf::dpo_sigmoid, rlhf::ipo, rlhf::rebel>;
+  check("first", choice{rlhf::dpo_sigmoid{.beta = 0.3}}, [](const plain& p) { return smoothed(0.3 * p.d(), 0); });
+  check("second", choice{rlhf::ipo{.beta = 0.2}}, [](const plain& p) { return sq(p.per_token() - 2.5); });
+  check("last", choice{rlhf::rebel{.eta = 0.7}},
+        [](const plain& p) { return sq(p.d() - 0.7 * (p.chosen_reward - p.rejected_reward)); });
+  pair_batch batch(3);
+  auto in = batch.inputs();
+  in.chosen_reward = in.rejected_reward = in.chosen_length = in.rejected_length = {};
+  CHECK(run(rlhf::preference_loss{choice{rlhf::dpo_sigmoid{}}}, in).status);
+  const auto without = run(rlhf::preference_loss{choice{rlhf::rebel{}}}, in);
+  CHECK(test::text(without.status).find("chosen_reward") != std::string::npos);
+  CHECK(run(rlhf::preference_loss{choice{rlhf::ipo{}}}, in).status.code == rlhf::errc::null);
+  CHECK(run(rlhf::preference_loss{choice{rlhf::ipo{.beta = -1}}}, batch.inputs()).status.code == rlhf::errc::argument);
+  CHECK(run(rlhf::preference_loss{choice{rlhf::dpo_sigmoid{.beta = 0.3}}}, batch.inputs()).stats["rewards/margins"] ==
+        Approx(run(rlhf::preference_loss{rlhf::dpo_sigmoid{.beta = 0.3}}, batch.inputs()).stats["rewards/margins"]));
+}
+
+TEST_CASE("a mixture is the weighted sum of its losses") {
+  check("one", rlhf::mixture{rlhf::weighted{rlhf::dpo_sigmoid{.beta = 0.3}, 0.25}},
+        [](const plain& p) { return 0.25 * smoothed(0.3 * p.d(), 0); });
+  check("mpo",
+        rlhf::mixture{rlhf::weighted{rlhf::dpo_sigmoid{.beta = 0.3}, 0.8},
+                      rlhf::weighted{rlhf::bco_pair{.beta = 0.3, .delta = 0.4}, 0.2},
+                      rlhf::weighted{rlhf::rebel{.eta = 0.7}, -0.1}},
+        [](const plain& p) {
+          return 0.8 * smoothed(0.3 * p.d(), 0) +
+                 0.2 * (-log_sigmoid(0.3 * p.a() - 0.4) - log_sigmoid(-(0.3 * p.b() - 0.4))) -
+                 0.1 * sq(p.d() - 0.7 * (p.chosen_reward - p.rejected_reward));
+        });
+  pair_batch batch(3);
+  auto in = batch.inputs();
+  in.chosen_reward = {};
+  CHECK(run(rlhf::preference_loss{rlhf::mixture{rlhf::weighted{rlhf::dpo_sigmoid{}, 1},
+                                                rlhf::weighted{rlhf::rebel{}, 1}}},
+            in)
+            .status.code == rlhf::errc::null);
+  CHECK(run(rlhf::preference_loss{rlhf::mixture{rlhf::weighted{rlhf::dpo_sigmoid{}, infinity}}}, batch.inputs())
+            .status.code == rlhf::errc::argument);
+}
+
 TEST_CASE("an objective of ones own sees margin, rewards and lengths") {
   check("own", own{}, [](const plain& p) { return sq(p.d() - p.margin * p.chosen_length) * p.rejected_reward; });
 }
@@ -313,6 +389,9 @@ TEST_CASE("margins of any size give finite losses and slopes") {
   check_finite("dpo positive", rlhf::dpo_positive{.beta = 1});
   check_finite("reward aware", rlhf::reward_aware_dpo{.beta = 1});
   check_finite("cpo", rlhf::cpo{.beta = 1});
+  check_finite("offset", rlhf::dpo_offset{.beta = 1});
+  check_finite("capped", rlhf::pcrm_dpo{.beta = 1});
+  check_finite("ranked", rlhf::ranked{rlhf::dpo_sigmoid{.beta = 1}});
   check_finite("simpo", rlhf::simpo{});
   check_finite("jensen shannon", rlhf::with_divergence{rlhf::dpo_sigmoid{.beta = 1}, rlhf::jensen_shannon{}});
   // DiscoPOP: exact where the peers' product of infinity and zero is NaN.

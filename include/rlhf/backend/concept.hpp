@@ -85,11 +85,13 @@ struct probe_once {
 ///   `f.template operator()<V>(j)`, and `team.one(f)` calls `f()` once, after all that came before. State is a plain struct
 ///   whose members are all of its number type, with `add` of a number and `merge`; `start` (without it: the default) is one
 ///   to which nothing was added. With `add_unseen` and `sound` a team may add a block unseen and take it back.
+/// - `argsort(n, keys, order)`: the places of the keys from the smallest to the largest; equal ones stay in their order, NaN
+///   comes last.
 /// - `once(f)`: `f()` a single time, in order with the rest.
 /// - `scratch<T>(n)`: n elements in the backend's space, given back when the object goes; null when there is no memory.
 /// - `read(cell)`: a cell of the backend's space as a host value; waits for it.
 template <class B>
-concept backend = requires(B& b, layout<typename B::space> sequences, totals<1>* cell) {
+concept backend = requires(B& b, layout<typename B::space> sequences, totals<1>* cell, std::int64_t* order) {
   typename B::space;
   { B::deterministic } -> std::convertible_to<bool>;
   { B::synchronous } -> std::convertible_to<bool>;
@@ -98,6 +100,7 @@ concept backend = requires(B& b, layout<typename B::space> sequences, totals<1>*
   { b.segment_reduce(sequences, backend_detail::probe_segment{}) } -> std::same_as<status>;
   { b.segment_scan(sequences, backend_detail::probe_scan{}) } -> std::same_as<status>;
   { b.rows(std::int64_t{}, backend_detail::probe_row{}, cell) } -> std::same_as<status>;
+  { b.argsort(std::int64_t{}, static_cast<const float*>(nullptr), order) } -> std::same_as<status>;
   { b.once(backend_detail::probe_once{}) } -> std::same_as<status>;
   { b.template scratch<float>(std::int64_t{}).data() } -> std::same_as<float*>;
   { b.read(cell) } -> std::same_as<totals<1>>;

@@ -148,6 +148,11 @@ class basic_eigen_backend {
     });
   }
 
+  template <class T>
+  status argsort(std::int64_t n, const T* keys, std::int64_t* order) {
+    host_argsort(n, keys, order);
+    return {};
+  }
   template <class F>
   status once(F f) {
     f();

@@ -1,6 +1,7 @@
 #pragma once
 // The pieces of a backend that walk one element at a time: what the plain loops and the threads of a device share.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -23,6 +24,20 @@ class host_scratch {
  private:
   T* data_;
 };
+
+/// The order of keys on the host: equal ones stay as they were, NaN comes last.
+template <class T>
+void host_argsort(std::int64_t n, const T* keys, std::int64_t* order) {
+  for (std::int64_t i = 0; i < n; ++i) order[i] = i;
+  // By key and then by place, which needs no memory as a stable sort does.
+  std::sort(order, order + (n > 0 ? n : 0), [keys](std::int64_t i, std::int64_t j) {
+    const T a = keys[i], b = keys[j];
+    if (a < b) return true;
+    if (b < a) return false;
+    if ((a != a) != (b != b)) return b != b;
+    return i < j;
+  });
+}
 
 /// The recurrences of one sequence, one element at a time: the plain meaning of a kernel's scan argument.
 template <class T, int K>

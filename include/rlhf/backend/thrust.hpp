@@ -3,8 +3,10 @@
 
 #include "rlhf/backend/thrust/queue.hpp"
 // Thrust's configuration comes first.
+#include <thrust/copy.h>
 #include <thrust/for_each.h>
 #include <thrust/iterator/counting_iterator.h>
+#include <thrust/sort.h>
 #include <thrust/transform_reduce.h>
 
 #include <concepts>
@@ -107,6 +109,13 @@ struct merge {
   }
 };
 
+struct nan_last {
+  template <class T>
+  RLHF_HD bool operator()(const T& a, const T& b) const {
+    return a < b || (a == a && b != b);
+  }
+};
+
 template <class T>
 struct write_cell {
   T value;
@@ -151,6 +160,19 @@ class basic_thrust_backend {
   template <class Kernel>
   status rows(std::int64_t n, Kernel kernel, totals_of<Kernel>* out) {
     return total<thrust_detail::row>("rows", n, kernel, {}, out);
+  }
+  template <class T>
+  status argsort(std::int64_t n, const T* keys, std::int64_t* order) {
+    const auto sorted = scratch<T>(n);
+    if (sorted.data() == nullptr) return remark::memory("argsort");
+    const std::int64_t count = n > 0 ? n : 0;
+    const thrust::counting_iterator<std::int64_t> first(0);
+    return thrust_detail::guarded<queue>("argsort", [&] {
+      thrust::copy_n(queue_.policy(), first, count, order);
+      thrust::copy_n(queue_.policy(), keys, count, sorted.data());
+      thrust::stable_sort_by_key(queue_.policy(), sorted.data(), sorted.data() + count, order,
+                                 thrust_detail::nan_last{});
+    });
   }
   template <class F>
   status once(F f) {

@@ -223,7 +223,7 @@ template <template <class> class Item, class T, class Space, class Objective, cl
     if (!v) return required && c.items > 0 ? remark::null(c.function, name) : status{};
     return v.extent == c.items ? status{} : remark::shape(c.function, name, v.extent, c.items);
   };
-  constexpr unsigned needs = reads_of<Objective>() | reads_of<Term>();
+  const unsigned needs = needs_of(c.objective) | needs_of(c.term);
   for (int k = 0; k < Item<double>::variables; ++k)
     if (auto s = sized(c.streams.variable[k], Item<double>::variable_names[k],
                        k < Item<double>::partials || ((needs >> (16 + k)) & 1u) != 0);

@@ -18,6 +18,8 @@ struct pair_inputs {
   view<const T, 1, Space> chosen_reward{};
   view<const T, 1, Space> rejected_reward{};
   view<const T, 1, Space> margin{};
+  view<const T, 1, Space> previous_chosen{};  ///< log-probabilities under the policy of the last iteration
+  view<const T, 1, Space> previous_rejected{};
   view<const T, 1, Space> weight{};  ///< multiplies a pair's loss; a constant
   mask_view<Space> mask{};           ///< which pairs count
 };
@@ -52,6 +54,8 @@ struct token_pair_inputs {
   view<const T, 1, Space> chosen_reward{};
   view<const T, 1, Space> rejected_reward{};
   view<const T, 1, Space> margin{};
+  view<const T, 1, Space> previous_chosen{};
+  view<const T, 1, Space> previous_rejected{};
   view<const T, 1, Space> weight{};
   mask_view<Space> mask{};
 };

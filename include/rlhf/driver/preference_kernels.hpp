@@ -130,7 +130,8 @@ struct sum_responses {
   T* ref_logp;
   T* plain;
   [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
-    return rlhf::unit_stride(side.logp) && rlhf::unit_stride(side.ref_logp) && rlhf::unit_stride(side.mask);
+    return rlhf::unit_stride(side.logp) && rlhf::unit_stride(side.ref_logp) &&
+           rlhf::unit_stride(side.mask);
   }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 3, 0>& acc) const {

@@ -50,7 +50,7 @@ struct preference_loss {
       return s;
     if (in.rejected.sequences.sequences != pairs)
       return remark::shape(name, "rejected", in.rejected.sequences.sequences, pairs);
-    constexpr bool references = (reads_of<Objective>() & field::references) != 0;
+    const bool references = (needs_of(objective) & field::references) != 0;
     if (references && pairs > 0 && !in.chosen.ref_logp) return remark::null(name, "chosen.ref_logp");
     if (references && pairs > 0 && !in.rejected.ref_logp) return remark::null(name, "rejected.ref_logp");
 
@@ -97,6 +97,8 @@ struct preference_loss {
     summed.chosen_reward = in.chosen_reward;
     summed.rejected_reward = in.rejected_reward;
     summed.margin = in.margin;
+    summed.previous_chosen = in.previous_chosen;
+    summed.previous_rejected = in.previous_rejected;
     summed.weight = in.weight;
     summed.mask = in.mask;
     pair_outputs<T, Space> per_pair = out;
@@ -179,9 +181,9 @@ struct preference_loss {
     call.items = pairs;
     call.streams.variable[0] = in.chosen;
     call.streams.variable[1] = in.rejected;
-    const view<const T, 1, Space> constants[] = {in.ref_chosen,      in.ref_rejected,  in.chosen_length,
-                                                 in.rejected_length, in.chosen_reward, in.rejected_reward,
-                                                 in.margin};
+    const view<const T, 1, Space> constants[] = {in.ref_chosen,      in.ref_rejected,    in.chosen_length,
+                                                 in.rejected_length, in.chosen_reward,   in.rejected_reward,
+                                                 in.margin,          in.previous_chosen, in.previous_rejected};
     for (int k = 0; k < rlhf::pair<double>::constants; ++k) call.streams.constant[k] = constants[k];
     call.mask = in.mask;
     call.importance = in.weight;

@@ -55,6 +55,7 @@ struct response {
   value_t<V> ref_logp{};
   value_t<V> length{};  ///< tokens
   value_t<V> reward{};
+  value_t<V> previous_logp{};  ///< under the policy of the last iteration, where that is not the reference
 
   /// log pi(y|x) - log pi_ref(y|x).
   [[nodiscard]] RLHF_HD RLHF_INLINE V log_ratio() const { return logp - ref_logp; }
@@ -73,13 +74,14 @@ struct pair {
   [[nodiscard]] RLHF_HD RLHF_INLINE V log_ratio_margin() const { return chosen.log_ratio() - rejected.log_ratio(); }
 
   static constexpr int variables = 2;
-  static constexpr int constants = 7;
+  static constexpr int constants = 9;
   static constexpr int partials = 2;
   static constexpr const char* variable_names[] = {"chosen", "rejected"};
   static constexpr const char* gradient_names[] = {"grad_chosen", "grad_rejected"};
   static constexpr const char* loss_name = "per_pair";
-  static constexpr const char* constant_names[] = {
-      "ref_chosen", "ref_rejected", "chosen_length", "rejected_length", "chosen_reward", "rejected_reward", "margin"};
+  static constexpr const char* constant_names[] = {"ref_chosen",      "ref_rejected",    "chosen_length",
+                                                   "rejected_length", "chosen_reward",   "rejected_reward",
+                                                   "margin",          "previous_chosen", "previous_rejected"};
 
   template <class F>
   static RLHF_HD RLHF_INLINE void visit(pair& p, F&& f) {
@@ -92,6 +94,8 @@ struct pair {
     f.constant(4, p.chosen.reward);
     f.constant(5, p.rejected.reward);
     f.constant(6, p.margin);
+    f.constant(7, p.chosen.previous_logp);
+    f.constant(8, p.rejected.previous_logp);
   }
 };
 
@@ -151,9 +155,9 @@ inline constexpr unsigned old_logp = 1u << 0, ref_logp = 1u << 1, rollout_logp =
                           sequence_log_ratio = 1u << 4, entropy = 1u << 17;
 inline constexpr unsigned ref_chosen = 1u << 0, ref_rejected = 1u << 1, chosen_length = 1u << 2,
                           rejected_length = 1u << 3, chosen_reward = 1u << 4, rejected_reward = 1u << 5,
-                          pair_margin = 1u << 6;
+                          pair_margin = 1u << 6, previous_chosen = 1u << 7, previous_rejected = 1u << 8;
 inline constexpr unsigned references = ref_chosen | ref_rejected, lengths = chosen_length | rejected_length,
-                          rewards = chosen_reward | rejected_reward;
+                          rewards = chosen_reward | rejected_reward, previous = previous_chosen | previous_rejected;
 inline constexpr unsigned score_margin = 1u << 0, probability = 1u << 1;
 inline constexpr unsigned old_value = 1u << 0, returns = 1u << 1;
 
@@ -166,6 +170,15 @@ template <class Formula>
     return Formula::reads;
   else
     return 0;
+}
+
+/// What this very object reads: its `needs()` where that depends on its members, else all that its type may read.
+template <class Formula>
+[[nodiscard]] constexpr unsigned needs_of(const Formula& f) {
+  if constexpr (requires { f.needs(); })
+    return f.needs();
+  else
+    return reads_of<Formula>();
 }
 
 /// Does a formula read the differentiable log-ratio of the sequence? It says so with `beside_sequence_ratio = true`.
@@ -193,6 +206,17 @@ struct none {};
 template <template <class> class Item, class... Formulas>
 [[nodiscard]] constexpr int partials_of() {
   int most = Item<double>::partials;
+  const auto consider = [&most]<class F>(const F*) {
+    if constexpr (requires { F::partials; }) most = F::partials > most ? F::partials : most;
+  };
+  (consider(static_cast<const Formulas*>(nullptr)), ...);
+  return most;
+}
+
+/// The same of formulas alone, for a formula that is made of others: 0 where none says anything.
+template <class... Formulas>
+[[nodiscard]] constexpr int most_partials_of() {
+  int most = 0;
   const auto consider = [&most]<class F>(const F*) {
     if constexpr (requires { F::partials; }) most = F::partials > most ? F::partials : most;
   };

@@ -51,6 +51,7 @@ struct with_divergence {
   Objective objective;
   Divergence divergence;
   static constexpr unsigned reads = reads_of<Objective>() | field::references;
+  [[nodiscard]] constexpr unsigned needs() const { return needs_of(objective) | field::references; }
   [[nodiscard]] constexpr status check() const {
     if (auto s = check_of(divergence); !s) return s;
     return check_of(objective);
@@ -78,6 +79,7 @@ template <class Objective>
 struct reference_free {
   Objective objective;
   static constexpr unsigned reads = reads_of<Objective>() & ~field::references;
+  [[nodiscard]] constexpr unsigned needs() const { return needs_of(objective) & ~field::references; }
   [[nodiscard]] constexpr status check() const { return check_of(objective); }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {

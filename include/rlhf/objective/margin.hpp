@@ -4,6 +4,7 @@
 #include "rlhf/core/status.hpp"
 #include "rlhf/math/fields.hpp"
 #include "rlhf/math/functions.hpp"
+#include "rlhf/math/smoothed.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -48,21 +49,24 @@ struct discopop {
   }
 };
 
-/// DPO-positive: \f$ -\log\sigma(\beta(D - \lambda\max(0, -a))) \f$: no credit for a margin bought with a falling chosen one.
+/// DPO-positive: \f$ -\log\sigma(\beta(D - \lambda\max(0, -a))) \f$, with label smoothing as DPO's: no credit for a margin bought with a falling chosen one.
 /// Source: Pal et al. 2024, arXiv 2402.13228, eq. 3; catalogue P-34.
 struct dpo_positive {
   double beta = 0.1;
   double lambda = 5;
+  double label_smoothing = 0;
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("dpo_positive", "beta", beta, "more than 0");
     if (!(lambda >= 0)) return remark::argument("dpo_positive", "lambda", lambda, "0 or more");
+    if (!(label_smoothing >= 0 && label_smoothing < 0.5))
+      return remark::argument("dpo_positive", "label_smoothing", label_smoothing, "0 <= label_smoothing < 0.5");
     return {};
   }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {
     const V penalty = relu(-p.chosen.log_ratio()) * constant<V>(lambda);
-    return -log_sigmoid((p.log_ratio_margin() - penalty) * constant<V>(beta));
+    return smoothed_logistic((p.log_ratio_margin() - penalty) * constant<V>(beta), label_smoothing);
   }
 };
 
@@ -105,6 +109,41 @@ struct reward_aware_dpo {
     const V right = log_sigmoid(u) - log_sigmoid(truth), wrong = log_sigmoid(-u) - log_sigmoid(-truth);
     if (measure == distance::forward_kl) return sigmoid(u) * right + sigmoid(-u) * wrong;
     return -(right * sigmoid(truth) + wrong * sigmoid(-truth));
+  }
+};
+
+/// DPO with an offset: \f$ -\log\sigma(\beta D - o) \f$, o the pair's `margin` field, in units of the logit: how far the margin
+/// must be before a pair counts as learned. Source: Amini et al. 2024, arXiv 2402.10571, eq. 7 (o there alpha times the log
+/// of the score gap). Token-level DPO is this with o = -beta alpha (K_c - K_r): see tdpo_offset.
+struct dpo_offset {
+  double beta = 0.1;
+  static constexpr unsigned reads = field::references | field::pair_margin;
+  [[nodiscard]] constexpr status check() const {
+    return beta > 0 ? status{} : remark::argument("dpo_offset", "beta", beta, "more than 0");
+  }
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {
+    return -log_sigmoid(p.log_ratio_margin() * constant<V>(beta) - p.margin);
+  }
+};
+
+/// DPO with a cap on the margin (PCRM): \f$ -\log\sigma(\beta D) - \log\sigma(\delta^* - \beta D) \f$, delta* the pair's `margin`
+/// field, from pcrm_cap. Stationary at half the cap, so it must be more than 0; an infinite one leaves DPO. With smoothing
+/// both terms are smoothed. Source: Wang et al. 2024, arXiv 2404.00978; catalogue R-14.
+struct pcrm_dpo {
+  double beta = 0.1;
+  double label_smoothing = 0;
+  static constexpr unsigned reads = field::references | field::pair_margin;
+  [[nodiscard]] constexpr status check() const {
+    if (!(beta > 0)) return remark::argument("pcrm_dpo", "beta", beta, "more than 0");
+    if (!(label_smoothing >= 0 && label_smoothing < 0.5))
+      return remark::argument("pcrm_dpo", "label_smoothing", label_smoothing, "0 <= label_smoothing < 0.5");
+    return {};
+  }
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const pair<V>& p) const {
+    const V u = p.log_ratio_margin() * constant<V>(beta);
+    return smoothed_logistic(u, label_smoothing) + smoothed_logistic(p.margin - u, label_smoothing);
   }
 };
 
