@@ -245,16 +245,6 @@ void add_policy_loss(registry& table) {
               run.add(rlhf::negative_log_likelihood{}, rlhf::none{}, mean);
               run.finish(out);
             });
-
-  table.add("unpaired_loss", "sft", {optional_number("num_items", "tokens of the whole batch; null: of this call")},
-            {required("logp", "B,T"), optional("mask", "B,T")}, []<class T>(const problem& p, results& out) {
-              any_uniform mean;
-              mean.mean.tokens = p.settings.number_or("num_items", 0);
-              policy_case<B, T> run(p);
-              run.bind();
-              run.add(rlhf::negative_log_likelihood{}, rlhf::none{}, mean);
-              run.finish(out);
-            });
 }
 
 }  // namespace eval

@@ -160,10 +160,16 @@ RLHF_INLINE void report(const totals_of<Kernel>& found, statistics& out) {
   const double count = found.sum[1];
   out.add_total("items", count);
   out.add_total("nonfinite", found.sum[2]);
-  const auto put = [&](const char* name, double sum) {
-    if (sum == sum) out.add(name, sum, count);  // the field behind it was given
+  const auto mean = [&](const char* name, double sum, double divisor) {
+    if (sum == sum) out.add(name, sum, divisor);  // the field behind it was given
   };
-  for (int k = 0; k < observer<Item>::sums; ++k) put(observer<Item>::sum_names[k], found.sum[3 + k]);
+  const auto put = [&](const char* name, double sum) { mean(name, sum, count); };
+  const auto divisor = [&]([[maybe_unused]] int k) {
+    if constexpr (requires { observer<Item>::divisor; })
+      if (observer<Item>::divisor[k] >= 0) return found.sum[3 + observer<Item>::divisor[k]];
+    return count;
+  };
+  for (int k = 0; k < observer<Item>::sums; ++k) mean(observer<Item>::sum_names[k], found.sum[3 + k], divisor(k));
   for (int k = 0; k < observer<Item>::maxima; ++k)
     if (found.max[k] > -infinity) out.add_maximum(observer<Item>::maximum_names[k], found.max[k]);
   int at = 3 + observer<Item>::sums;

@@ -86,6 +86,30 @@ struct observer<value_item> {
   }
 };
 
+/// TRL's names: "chosen" are the desirable ones. Means of one kind are over the responses of that kind, so `divisor` says
+/// which of the sums divides each (-1: the number of items).
+template <>
+struct observer<labelled_response> {
+  static constexpr int sums = 6, maxima = 0;
+  static constexpr const char* sum_names[] = {"desirable",        "undesirable",  "rewards/chosen",
+                                              "rewards/rejected", "logps/chosen", "logps/rejected"};
+  static constexpr const char* maximum_names[] = {""};
+  static constexpr int divisor[] = {-1, -1, 0, 1, 0, 1};
+  double beta = 1;
+
+  template <number V>
+  RLHF_HD RLHF_INLINE void operator()(const labelled_response<V>& r, V (&sum)[6], V (&)[1]) const {
+    const V zero = constant<V>(0), one = constant<V>(1), reward = r.log_ratio() * constant<V>(beta);
+    const mask_t<V> desirable = r.desirable();
+    sum[0] = select(desirable, one, zero);
+    sum[1] = select(desirable, zero, one);
+    sum[2] = select(desirable, reward, zero);
+    sum[3] = select(desirable, zero, reward);
+    sum[4] = select(desirable, r.logp, zero);
+    sum[5] = select(desirable, zero, r.logp);
+  }
+};
+
 /// How many statistics a formula reports of its own: it declares `statistics_count`, `statistics_names` and a templated
 /// `statistics(item, out)`; nothing where it declares nothing. A wrapper names the formula it speaks for as `statistics_of`.
 template <class Formula>

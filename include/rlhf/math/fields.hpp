@@ -147,6 +147,38 @@ struct value_item {
   }
 };
 
+/// One response with a label of its own instead of a partner.
+template <number V>
+struct labelled_response {
+  V logp{};  ///< of the whole response: the sum over its tokens
+
+  value_t<V> label{};  ///< 1: desirable, 0: not; where a formula regresses on ratings, the rating
+  value_t<V> ref_logp{};
+  value_t<V> reference_point{};  ///< what its reward is compared with: KTO's KL in nats, BCO's delta in units of reward
+  value_t<V> length{};           ///< tokens
+
+  /// log pi(y|x) - log pi_ref(y|x).
+  [[nodiscard]] RLHF_HD RLHF_INLINE V log_ratio() const { return logp - ref_logp; }
+  [[nodiscard]] RLHF_HD RLHF_INLINE mask_t<V> desirable() const { return label > constant<V>(0.5); }
+
+  static constexpr int variables = 1;
+  static constexpr int constants = 4;
+  static constexpr int partials = 1;
+  static constexpr const char* variable_names[] = {"logp"};
+  static constexpr const char* gradient_names[] = {"grad_logp"};
+  static constexpr const char* loss_name = "per_response";
+  static constexpr const char* constant_names[] = {"label", "ref_logp", "reference_point", "length"};
+
+  template <class F>
+  static RLHF_HD RLHF_INLINE void visit(labelled_response& r, F&& f) {
+    f.variable(0, r.logp);
+    f.constant(0, r.label);
+    f.constant(1, r.ref_logp);
+    f.constant(2, r.reference_point);
+    f.constant(3, r.length);
+  }
+};
+
 /// The fields that a formula reads, as bits, so that a driver can say which input is missing: an optional member
 /// `static constexpr unsigned reads = field::old_logp | field::advantage;` of the formula.
 namespace field {
@@ -160,6 +192,7 @@ inline constexpr unsigned references = ref_chosen | ref_rejected, lengths = chos
                           rewards = chosen_reward | rejected_reward, previous = previous_chosen | previous_rejected;
 inline constexpr unsigned score_margin = 1u << 0, probability = 1u << 1;
 inline constexpr unsigned old_value = 1u << 0, returns = 1u << 1;
+inline constexpr unsigned label = 1u << 0, reference_point = 1u << 2, length = 1u << 3;  // and ref_logp, as above
 
 }  // namespace field
 
@@ -239,5 +272,7 @@ template <class O>
 concept score_objective = formula_of<O, score_pair>;
 template <class O>
 concept value_objective = formula_of<O, value_item>;
+template <class O>
+concept unpaired_objective = formula_of<O, labelled_response>;
 
 }  // namespace rlhf::inline v1
