@@ -1,14 +1,116 @@
 #pragma once
-// reward_loss: objectives of the scores of a pair.
+// reward_loss: objectives of the scores of pairs, lists and ensembles, and of labels.
+
+#include <string>
 
 #include "registry.hpp"
+#include "rlhf/driver/ensemble_reward.hpp"
+#include "rlhf/driver/odin_loss.hpp"
+#include "rlhf/driver/policy_loss.hpp"
 #include "rlhf/driver/preference_loss.hpp"
+#include "rlhf/driver/ranking_loss.hpp"
 #include "rlhf/driver/reward_loss.hpp"
+#include "rlhf/driver/token_logp.hpp"
+#include "rlhf/driver/value_loss.hpp"
 #include "rlhf/objective/preference.hpp"
+#include "rlhf/objective/token.hpp"
 #include "rlhf/reward/bradley_terry.hpp"
+#include "rlhf/reward/ensemble.hpp"
+#include "rlhf/reward/prior_constrained.hpp"
+#include "rlhf/reward/ranking.hpp"
+#include "rlhf/reward/thurstone.hpp"
+#include "rlhf/reward/ties.hpp"
 #include "workspace.hpp"
 
 namespace eval {
+
+/// Any of the objectives of a pair of scores, chosen at run time.
+struct any_score_pair {
+  enum class kind { bradley_terry, thurstone, prior_constrained };
+  kind which = kind::bradley_terry;
+  rlhf::bradley_terry bradley_terry{};
+  rlhf::thurstone thurstone{};
+  rlhf::prior_constrained prior{};
+
+  [[nodiscard]] constexpr rlhf::status check() const {
+    switch (which) {
+      case kind::thurstone:
+        return thurstone.check();
+      case kind::prior_constrained:
+        return prior.check();
+      default:
+        return bradley_terry.check();
+    }
+  }
+  template <rlhf::number V>
+  RLHF_HD V operator()(const rlhf::score_pair<V>& p) const {
+    switch (which) {
+      case kind::thurstone:
+        return thurstone(p);
+      case kind::prior_constrained:
+        return prior(p);
+      default:
+        return bradley_terry(p);
+    }
+  }
+
+  static constexpr int statistics_count = rlhf::prior_constrained::statistics_count;
+  using statistics_of = rlhf::prior_constrained;
+  template <rlhf::number V>
+  RLHF_HD void statistics(const rlhf::score_pair<V>& p, V (&out)[2]) const {
+    if (which == kind::prior_constrained) return prior.statistics(p, out);
+    out[0] = out[1] = V(rlhf::constant<V>(rlhf::not_a_number));  // it has none
+  }
+};
+
+/// Either of the models that know ties.
+struct any_tie {
+  bool davidson = false;
+  static constexpr int partials = 3;
+  static constexpr unsigned reads = rlhf::reads_of<rlhf::davidson>();
+  template <rlhf::number V>
+  RLHF_HD V operator()(const rlhf::score_pair<V>& p) const {
+    return davidson ? rlhf::davidson{}(p) : rlhf::rao_kupper{}(p);
+  }
+};
+
+/// Any of the objectives of a ranked list.
+struct any_ranking {
+  bool pairs = false;
+  rlhf::plackett_luce plackett_luce{};
+  [[nodiscard]] constexpr rlhf::status check() const { return plackett_luce.check(); }
+  template <class List>
+  RLHF_HD double operator()(const List& list) const {
+    return pairs ? rlhf::ranked_pairs{}(list) : plackett_luce(list);
+  }
+};
+
+/// Any of the ways in which the members of an ensemble become one reward.
+struct any_ensemble {
+  enum class kind { mean, worst, uncertainty, bound, median };
+  kind which = kind::mean;
+  rlhf::uncertainty_weighted uncertainty{};
+  rlhf::lower_confidence_bound bound{};
+  [[nodiscard]] constexpr rlhf::status check() const {
+    if (auto s = uncertainty.check(); !s) return s;
+    return bound.check();
+  }
+  template <class Members>
+  RLHF_HD double operator()(const Members& members) const {
+    switch (which) {
+      case kind::worst:
+        return rlhf::worst_case{}(members);
+      case kind::uncertainty:
+        return uncertainty(members);
+      case kind::bound:
+        return bound(members);
+      case kind::median:
+        return rlhf::ensemble_median{}(members);
+      default:
+        return rlhf::ensemble_mean{}(members);
+    }
+  }
+};
 
 /// What the two drivers of a pair write alike.
 template <class Work, class Outputs>
@@ -21,7 +123,7 @@ void put_pairs(const Work& work, const problem& p, const Outputs& to, const std:
   out.gradient("rejected_reward", pairs, work.read(to.grad_rejected));
 }
 
-/// A Bradley-Terry objective made from the problem; `weight` names the input that multiplies a pair's loss, if any.
+/// An objective of pairs made from the problem; `weight` names the input that multiplies a pair's loss, if any.
 template <class B, class Make>
 [[nodiscard]] auto score_objective(const Make& make, const std::string& weight = "") {
   return [make, weight]<class T>(const problem& p, results& out) {
@@ -30,7 +132,8 @@ template <class B, class Make>
     rlhf::score_inputs<T, typename B::space> in;
     in.chosen = work.in(p, "chosen_reward");
     in.rejected = work.in(p, "rejected_reward");
-    if (p.declares("margin")) in.margin = work.in(p, "margin");
+    for (const char* name : {"margin", "similarity", "delta_star"})
+      if (p.declares(name) && p.has(name)) in.margin = work.in(p, name);
     if (p.declares("prob")) in.probability = work.in(p, "prob");
     if (!weight.empty()) in.weight = work.in(p, weight);
     rlhf::statistics found;
@@ -40,12 +143,12 @@ template <class B, class Make>
     to.grad_chosen = work.out(pairs);
     to.grad_rejected = work.out(pairs);
     to.stats = &found;
-    auto objective = make(p);
+    any_score_pair objective = make(p);
     require(rlhf::reward_loss{objective}(work.backend(), in, to));
     // Losses of pairs are stated without the centring, which is a term of its own beside them.
     std::vector<double> per_item = work.read(to.per_pair);
-    if (objective.center > 0) {
-      objective.center = 0;
+    if (objective.bradley_terry.center > 0) {
+      objective.bradley_terry.center = 0;
       const auto uncentred = work.out(pairs);
       require(rlhf::reward_loss{objective}(work.backend(), in, {.per_pair = uncentred}));
       per_item = work.read(uncentred);
@@ -53,6 +156,211 @@ template <class B, class Make>
     put_pairs(work, p, to, per_item, out);
     put(out, found);
   };
+}
+
+/// Objectives of pairs that may end in a tie; `tie` names the input that says how strong ties are.
+template <class B>
+[[nodiscard]] auto tie_objective(const std::string& tie) {
+  return [tie]<class T>(const problem& p, results& out) {
+    workspace<B, T> work;
+    const std::int64_t pairs = p.extent("P");
+    rlhf::score_inputs<T, typename B::space> in;
+    in.chosen = work.in(p, "first_reward");
+    in.rejected = work.in(p, "second_reward");
+    in.tie = work.in(p, tie);
+    rlhf::statistics found;
+    rlhf::score_outputs<T, typename B::space> to;
+    to.loss = work.out(1);
+    to.per_pair = work.out(pairs);
+    to.grad_chosen = work.out(pairs);
+    to.grad_rejected = work.out(pairs);
+    to.grad_tie = work.out(1);
+    to.stats = &found;
+    const rlhf::reward_loss loss{any_tie{tie == "log_nu"}};
+    constexpr double points[] = {1, 0, 0.5};  // of the first, by outcome
+    std::vector<double> scored;
+    for (const double outcome : p.data("outcome")) {
+      if (outcome != 0 && outcome != 1 && outcome != 2)
+        throw failure{"argument", "inputs.outcome wants 0 (first), 1 (second) or 2 (tie)"};
+      scored.push_back(points[static_cast<int>(outcome)]);
+    }
+    in.probability = work.in(scored);
+    require(loss(work.backend(), in, to));
+    const results::shape shape{pairs};
+    out.put("per_item", shape, work.read(to.per_pair));
+    out.put("loss", work.read_one(to.loss));
+    out.gradient("first_reward", shape, work.read(to.grad_chosen));
+    out.gradient("second_reward", shape, work.read(to.grad_rejected));
+    out.gradient(tie, p[tie].shape, work.read(to.grad_tie));
+    put(out, found);
+    // The loss of an outcome is minus the log of its probability.
+    std::vector<double> probability(3 * scored.size());
+    for (std::size_t k = 0; k < 3; ++k) {
+      in.probability = work.in(std::vector<double>(scored.size(), points[k]));
+      const auto each = work.out(pairs);
+      require(loss(work.backend(), in, {.per_pair = each}));
+      const std::vector<double> losses = work.read(each);
+      for (std::size_t i = 0; i < losses.size(); ++i) probability[3 * i + k] = std::exp(-losses[i]);
+    }
+    out.put("prob", {pairs, 3}, probability);
+  };
+}
+
+/// Objectives of pairs of tokens, over the positions [start, end) of each pair; `cap` names the input that caps the margin.
+template <class B>
+[[nodiscard]] auto token_span_objective(any_score_pair::kind which) {
+  return [which]<class T>(const problem& p, results& out) {
+    workspace<B, T> work;
+    const std::int64_t pairs = p.extent("P"), columns = p.extent("T"), n = pairs * columns;
+    std::vector<double> inside(static_cast<std::size_t>(n));
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto row = static_cast<std::size_t>(i / columns);
+      const auto column = static_cast<double>(i % columns);
+      inside[static_cast<std::size_t>(i)] = column >= p.data("start")[row] && column < p.data("end")[row] ? 1 : 0;
+    }
+    rlhf::score_inputs<T, typename B::space> in;
+    in.chosen = work.in(p, "chosen_reward");
+    in.rejected = work.in(p, "rejected_reward");
+    in.mask = work.mask(inside);
+    if (p.declares("delta_star")) in.margin = work.in(spread(p.data("delta_star"), columns));
+    rlhf::statistics found;
+    rlhf::score_outputs<T, typename B::space> to;
+    to.loss = work.out(1);
+    to.per_pair = work.out(n);
+    to.grad_chosen = work.out(n);
+    to.grad_rejected = work.out(n);
+    to.stats = &found;
+    const rlhf::reward_loss loss{any_score_pair{.which = which}, rlhf::row_mean{}};
+    require(loss(work.backend(), work.rows(pairs, columns), in, to));
+    const std::vector<double> tokens = work.read(to.per_pair);
+    std::vector<double> per_item(static_cast<std::size_t>(pairs)), count(per_item);
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      per_item[i / static_cast<std::size_t>(columns)] += tokens[i];
+      count[i / static_cast<std::size_t>(columns)] += inside[i];
+    }
+    for (std::size_t i = 0; i < per_item.size(); ++i) per_item[i] /= count[i] > 0 ? count[i] : 1;
+    out.put("per_item", {pairs}, per_item);
+    out.put("loss", work.read_one(to.loss));
+    out.gradient("chosen_reward", {pairs, columns}, work.read(to.grad_chosen));
+    out.gradient("rejected_reward", {pairs, columns}, work.read(to.grad_rejected));
+    put(out, found);
+  };
+}
+
+/// Objectives of ranked lists: the first `count` scores of a row, the best first.
+template <class B, class Make>
+[[nodiscard]] auto ranking_objective(const Make& make) {
+  return [make]<class T>(const problem& p, results& out) {
+    workspace<B, T> work;
+    const std::int64_t lists = p.extent("B"), columns = p.extent("K");
+    std::vector<double> inside(static_cast<std::size_t>(lists * columns), 1);
+    if (p.has("count"))
+      for (std::int64_t i = 0; i < lists * columns; ++i)
+        inside[static_cast<std::size_t>(i)] =
+            static_cast<double>(i % columns) < p.data("count")[static_cast<std::size_t>(i / columns)] ? 1 : 0;
+    rlhf::ranking_inputs<T, typename B::space> in;
+    in.score = work.in(p, "score");
+    in.mask = work.mask(inside);
+    rlhf::ranking_outputs<T, typename B::space> to;
+    to.loss = work.out(1);
+    to.grad_score = work.out(lists * columns);
+    to.per_list = work.out(lists);
+    require(rlhf::ranking_loss{make(p.settings)}(work.backend(), work.rows(lists, columns), in, to));
+    out.put("per_item", {lists}, work.read(to.per_list));
+    out.put("loss", work.read_one(to.loss));
+    out.gradient("score", {lists, columns}, work.read(to.grad_score));
+  };
+}
+
+/// The first half of the responses are chosen, the second half rejected.
+template <class B, class T>
+void run_odin(const problem& p, results& out) {
+  workspace<B, T> work;
+  const std::int64_t n = p.extent("N"), pairs = n / 2;
+  if (n % 2 != 0) throw failure{"shape", "inputs.quality wants an even number of responses: chosen, then rejected"};
+  const auto half = [&](const auto& v, std::int64_t k) {
+    auto cut = v;
+    cut.data += k * pairs;
+    cut.extent = pairs;
+    return cut;
+  };
+  const auto quality = work.in(p, "quality"), length_score = work.in(p, "length_score"), length = work.in(p, "length");
+  rlhf::odin_inputs<T, typename B::space> in;
+  in.chosen = {half(quality, 0), half(length_score, 0), half(length, 0)};
+  in.rejected = {half(quality, 1), half(length_score, 1), half(length, 1)};
+  in.head_product = work.in(p, "head_dot");
+  const auto grad_quality = work.out(n), grad_length_score = work.out(n);
+  rlhf::statistics found;
+  rlhf::odin_outputs<T, typename B::space> to;
+  to.loss = work.out(1);
+  to.grad_chosen = {half(grad_quality, 0), half(grad_length_score, 0)};
+  to.grad_rejected = {half(grad_quality, 1), half(grad_length_score, 1)};
+  to.grad_head_product = work.out(1);
+  to.per_pair = work.out(pairs);
+  to.stats = &found;
+  const arguments& a = p.settings;
+  require(rlhf::odin_loss{{a.number("c_o"), a.number("c_l"), a.flag("third_term")}}(work.backend(), in, to));
+  out.put("per_item", {pairs}, work.read(to.per_pair));
+  out.put("loss", work.read_one(to.loss));
+  out.gradient("quality", {n}, work.read(grad_quality));
+  out.gradient("length_score", {n}, work.read(grad_length_score));
+  out.gradient("head_dot", p["head_dot"].shape, work.read(to.grad_head_product));
+  put(out, found);
+}
+
+/// Labels that are not there are -100.
+[[nodiscard]] inline std::vector<double> labelled(const std::vector<double>& label) {
+  std::vector<double> mask;
+  for (const double x : label) mask.push_back(x != -100 ? 1 : 0);
+  return mask;
+}
+
+/// Attributes regressed on ratings: a value loss whose tokens are the attributes that have one.
+template <class B, class T>
+void run_regression(const problem& p, results& out) {
+  workspace<B, T> work;
+  const std::int64_t rows = p.extent("B"), columns = p.extent("H"), n = rows * columns;
+  rlhf::value_inputs<T, typename B::space> in;
+  in.value = work.in(p, "prediction");
+  in.returns = work.in(p, "label");
+  in.mask = work.mask(labelled(p.data("label")));
+  rlhf::value_outputs<T, typename B::space> to;
+  to.loss = work.out(1);
+  to.grad_value = work.out(n);
+  const rlhf::value_loss loss{rlhf::squared_value{1}, rlhf::token_mean{}};
+  require(loss(work.backend(), work.rows(rows, columns), in, to));
+  out.put("loss", work.read_one(to.loss));
+  out.gradient("prediction", {rows, columns}, work.read(to.grad_value));
+}
+
+/// Steps classified: log-probabilities of the labels, their negative mean, and the way back to the logits.
+template <class B, class T>
+void run_step_labels(const problem& p, results& out) {
+  workspace<B, T> work;
+  const array& given = p["logits"];
+  const std::int64_t rows = p.extent("B"), columns = p.extent("T"), classes = p.extent("C"), n = rows * columns;
+  rlhf::logits_inputs<T, typename B::space> in;
+  in.logits = work.matrix(array{{n, classes}, given.data});
+  in.target = work.integers(p, "label");
+  rlhf::logp_outputs<T, typename B::space> station;
+  station.logp = work.out(n);
+  station.lse = work.out(n);
+  require(rlhf::token_logp(work.backend(), in, station));
+  rlhf::token_inputs<T, typename B::space> tokens;
+  tokens.logp = station.logp;
+  tokens.mask = work.mask(labelled(p.data("label")));
+  rlhf::token_outputs<T, typename B::space> to;
+  to.loss = work.out(1);
+  to.grad_logp = work.out(n);
+  const rlhf::policy_loss loss{rlhf::negative_log_likelihood{}};
+  require(loss(work.backend(), work.rows(rows, columns), tokens, to));
+  rlhf::logp_gradients<T, typename B::space> from;
+  from.lse = station.lse;
+  from.grad_logp = to.grad_logp;
+  const auto gradient = work.out(n, classes);
+  require(rlhf::token_logp_backward(work.backend(), in, from, gradient));
+  out.put("loss", work.read_one(to.loss));
+  out.gradient("logits", given.shape, work.read(gradient));
 }
 
 template <class B>
@@ -73,16 +381,16 @@ void add_reward_loss(registry& table) {
   bradley_terry.push_back(optional("prob", "P"));
   table.add("reward_loss", "bradley_terry", parameters{kind} + smoothing + center, bradley_terry,
             score_objective<B>([](const problem& p) {
-              return rlhf::bradley_terry{.label_smoothing = p.settings.number("label_smoothing"),
-                                         .center = p.settings.number("center"),
-                                         .use_margin = p.has("margin"),
-                                         .soft_labels = p.has("prob")};
+              any_score_pair pair;
+              pair.bradley_terry = {p.settings.number("label_smoothing"), p.settings.number("center"), p.has("margin"),
+                                    p.has("prob")};
+              return pair;
             }));
   table.add("reward_loss", "log_exp", {kind}, scores,
-            score_objective<B>([](const problem&) { return rlhf::bradley_terry{}; }));
+            score_objective<B>([](const problem&) { return any_score_pair{}; }));
   // The margin multiplies the loss.
   table.add("reward_loss", "scaled_bt", {kind}, with(required("margin", "P")),
-            score_objective<B>([](const problem&) { return rlhf::bradley_terry{}; }, "margin"));
+            score_objective<B>([](const problem&) { return any_score_pair{}; }, "margin"));
 
   // Robust to flipped labels: the pair objective of that name on scores, which are log-ratios to a reference of 0.
   table.add(
@@ -110,6 +418,106 @@ void add_reward_loss(registry& table) {
         out.stat("accuracy", found["rewards/accuracies"]);
         out.stat("margin", found["rewards/margins"]);
       });
+
+  table.add("reward_loss", "thurstone",
+            {kind, number("sd", rlhf::thurstone{}.standard_deviation, "standard deviation of a score's noise")}, scores,
+            score_objective<B>([](const problem& p) {
+              any_score_pair pair;
+              pair.which = any_score_pair::kind::thurstone;
+              pair.thurstone = {p.settings.number("sd")};
+              return pair;
+            }));
+  for (const std::string tie : {"log_theta", "log_nu"})
+    table.add(
+        "reward_loss", tie == "log_nu" ? "davidson" : "rao_kupper", {kind},
+        {required("first_reward", "P"), required("second_reward", "P"), required("outcome", "P"), required(tie, "|1")},
+        tie_objective<B>(tie));
+
+  const rlhf::similarity_cap cap;
+  inputs capped = with(optional("similarity", "P"));
+  capped.push_back(optional("delta_star", "P"));
+  const auto constrained = [](const problem& p) {
+    const arguments& a = p.settings;
+    if (!p.has("delta_star")) p.demand("similarity");
+    any_score_pair pair;
+    pair.which = any_score_pair::kind::prior_constrained;
+    pair.prior = {!p.has("delta_star"), {a.number("b1"), a.number("b2"), a.number("b3")}};
+    return pair;
+  };
+  const auto run_constrained = score_objective<B>(constrained);
+  table.add("reward_loss", "pcrm",
+            {kind, number("b1", cap.scale, "the cap is b1 / (similarity + b2) + b3"),
+             number("b2", cap.offset, "see b1"), number("b3", cap.shift, "see b1")},
+            capped, [constrained, run_constrained]<class T>(const problem& p, results& out) {
+              run_constrained.template operator()<T>(p, out);
+              std::vector<double> caps = p.data(p.has("delta_star") ? "delta_star" : "similarity");
+              if (!p.has("delta_star"))
+                for (double& x : caps) x = constrained(p).prior.cap(x);
+              out.put("delta_star", {p.extent("P")}, caps);
+            });
+  const inputs spans{required("chosen_reward", "P,T"), required("rejected_reward", "P,T"), required("start", "P"),
+                     required("end", "P")};
+  inputs capped_spans = spans;
+  capped_spans.push_back(required("delta_star", "P"));
+  table.add("reward_loss", "bt_token_span", {kind}, spans,
+            token_span_objective<B>(any_score_pair::kind::bradley_terry));
+  table.add("reward_loss", "pcrm_token", {kind}, capped_spans,
+            token_span_objective<B>(any_score_pair::kind::prior_constrained));
+
+  const inputs lists{required("score", "B,K"), optional("count", "B")};
+  table.add("reward_loss", "plackett_luce", {kind, optional_number("top_m", "choices that count; null: all")}, lists,
+            ranking_objective<B>([](const arguments& a) {
+              return any_ranking{false, {a.integer_or("top_m", 0)}};
+            }));
+  table.add("reward_loss", "kwise_pairs", {kind}, lists, ranking_objective<B>([](const arguments&) {
+              return any_ranking{true, {}};
+            }));
+
+  table.add("reward_loss", "regression", {kind}, {required("prediction", "B,H"), required("label", "B,H")},
+            []<class T>(const problem& p, results& out) { run_regression<B, T>(p, out); });
+  table.add("reward_loss", "prm_ce", {kind}, {required("logits", "B,T,C"), required("label", "B,T")},
+            []<class T>(const problem& p, results& out) { run_step_labels<B, T>(p, out); });
+
+  const rlhf::odin odin;
+  table.add(
+      "reward_loss", "odin",
+      {kind, number("c_o", odin.orthogonality, "weight of the heads' inner product"),
+       number("c_l", odin.correlation, "weight of the correlations with the length"),
+       flag("third_term", odin.total_correlation, "also that of the summed score")},
+      {required("quality", "N"), required("length_score", "N"), required("length", "N"), required("head_dot", "|1")},
+      []<class T>(const problem& p, results& out) { run_odin<B, T>(p, out); });
+
+  table.add("reward_loss", "ensemble",
+            {word("kind", "mean", {"mean", "wco", "uwo", "lcb", "median"}, "how the members become one reward"),
+             number("lam", rlhf::uncertainty_weighted{}.lambda, "uwo: weight of the variance"),
+             number("k", rlhf::lower_confidence_bound{}.deviations, "lcb: standard deviations below the mean"),
+             number("ddof", 0, "1: n - 1 in the variance; 0: n")},
+            {required("reward", "M,N")}, []<class T>(const problem& p, results& out) {
+              const arguments& a = p.settings;
+              const std::string how = a.word("kind");
+              const bool sample = a.number("ddof") != 0;
+              any_ensemble choice;
+              choice.which = how == "mean"  ? any_ensemble::kind::mean
+                             : how == "wco" ? any_ensemble::kind::worst
+                             : how == "uwo" ? any_ensemble::kind::uncertainty
+                             : how == "lcb" ? any_ensemble::kind::bound
+                                            : any_ensemble::kind::median;
+              choice.uncertainty = {a.number("lam"), sample};
+              choice.bound = {a.number("k"), sample};
+              workspace<B, T> work;
+              const std::int64_t members = p.extent("M"), n = p.extent("N");
+              const auto gradient = work.out(members, n);
+              rlhf::ensemble_outputs<T, typename B::space> to;
+              to.reward = work.out(n);
+              to.grad_score = gradient;
+              require(rlhf::ensemble_reward{choice}(work.backend(), work.matrix(p["reward"]), to));
+              const std::vector<double> value = work.read(to.reward);
+              double loss = 0;
+              for (const double x : value) loss += x;
+              out.put("value", {n}, value);
+              out.put("loss", loss);
+              out.gradient("reward", {members, n}, work.read(gradient));
+            });
 }
 
 }  // namespace eval

@@ -106,12 +106,13 @@ struct score_pair {
   V rejected{};
   value_t<V> margin{};
   value_t<V> probability{};  ///< that the chosen one is really preferred, where the labels are soft
+  V tie{};                   ///< how strong ties are, one number for all pairs: a variable of models that know ties
 
-  static constexpr int variables = 2;
+  static constexpr int variables = 3;
   static constexpr int constants = 2;
-  static constexpr int partials = 2;
-  static constexpr const char* variable_names[] = {"chosen", "rejected"};
-  static constexpr const char* gradient_names[] = {"grad_chosen", "grad_rejected"};
+  static constexpr int partials = 2;  // the tie is seeded too where a formula says `partials = 3`
+  static constexpr const char* variable_names[] = {"chosen", "rejected", "tie"};
+  static constexpr const char* gradient_names[] = {"grad_chosen", "grad_rejected", "grad_tie"};
   static constexpr const char* loss_name = "per_pair";
   static constexpr const char* constant_names[] = {"margin", "probability"};
 
@@ -119,6 +120,7 @@ struct score_pair {
   static RLHF_HD RLHF_INLINE void visit(score_pair& p, F&& f) {
     f.variable(0, p.chosen);
     f.variable(1, p.rejected);
+    f.variable(2, p.tie);
     f.constant(0, p.margin);
     f.constant(1, p.probability);
   }
@@ -190,7 +192,7 @@ inline constexpr unsigned ref_chosen = 1u << 0, ref_rejected = 1u << 1, chosen_l
                           pair_margin = 1u << 6, previous_chosen = 1u << 7, previous_rejected = 1u << 8;
 inline constexpr unsigned references = ref_chosen | ref_rejected, lengths = chosen_length | rejected_length,
                           rewards = chosen_reward | rejected_reward, previous = previous_chosen | previous_rejected;
-inline constexpr unsigned score_margin = 1u << 0, probability = 1u << 1;
+inline constexpr unsigned score_margin = 1u << 0, probability = 1u << 1, tie = 1u << 18;
 inline constexpr unsigned old_value = 1u << 0, returns = 1u << 1;
 inline constexpr unsigned label = 1u << 0, reference_point = 1u << 2, length = 1u << 3;  // and ref_logp, as above
 
