@@ -6,13 +6,22 @@
 
 namespace rlhf::inline v1 {
 
-/// What an estimator sees of one step, and what it gives.
+/// What an estimator sees of one step. The last three only where it says that it reads them.
 template <number V>
 struct reward_step {
   V reward{};
   V value{};
   mask_t<V> valid{};
+  V next_value{};    ///< value of the state that the step leads to
+  mask_t<V> done{};  ///< does the episode end with this step?
+  V log_ratio{};     ///< log-ratio of the policy to the one that acted
 };
+/// What an estimator reads, as bits of its member `reads`; without that member it reads the reward, and the value if given.
+namespace step {
+
+inline constexpr unsigned reward = 1u << 0, next_value = 1u << 1, log_ratio = 1u << 2;
+
+}  // namespace step
 /// What it gives for that step.
 template <number V>
 struct advantage_step {

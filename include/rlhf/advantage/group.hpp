@@ -1,5 +1,9 @@
 #pragma once
-// Advantages of responses relative to the others of their group (prompt).
+// Advantages of responses relative to the others of their group (prompt): what an estimator of a group is, and GRPO.
+//
+// An estimator is an aggregate with `operator()(n, reward, set, batch) const`, called once for each group: `reward(j)` is the
+// reward of its j-th response (NaN: it has none), `reward.weight(j)` its weight where the estimator says `weighed = true`,
+// `set(j, advantage)` must be called for each j in [0, n), and `batch` is what the rewards of the whole call add up to.
 
 #include "rlhf/core/status.hpp"
 #include "rlhf/math/monoids.hpp"
@@ -18,6 +22,22 @@ enum class lone_response {
   zero,  ///< advantage 0 (TRL)
   raw    ///< its reward: mean 0, deviation 1 (verl)
 };
+
+/// The moments of the rewards of a call, and how many of them are neither 0 nor missing.
+struct reward_moments : moments {
+  double nonzero = 0;
+};
+
+/// Moments of the rewards of a group; a response without a reward is left out.
+template <class Reward>
+[[nodiscard]] RLHF_HD RLHF_INLINE moments moments_of(std::int64_t n, const Reward& reward) {
+  moments group;
+  for (std::int64_t j = 0; j < n; ++j) {
+    const double r = reward(j);
+    if (r == r) group.merge({1, r, 0});
+  }
+  return group;
+}
 
 /// GRPO: \f$ A_i = (r_i - \bar r_g)/(s_g + \epsilon) \f$ over the group g of response i.
 ///
@@ -40,11 +60,7 @@ struct group_advantage {
   template <class Reward, class Set>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t n, const Reward& reward, const Set& set,
                                       const moments& batch) const {
-    moments group;
-    for (std::int64_t j = 0; j < n; ++j) {
-      const double r = reward(j);
-      if (r == r) group.merge({1, r, 0});
-    }
+    const moments group = moments_of(n, reward);
     const bool alone = group.count == 1;
     const double center = alone && lone == lone_response::raw ? 0 : group.mean;
     double divisor = 1;

@@ -56,6 +56,57 @@ struct clipped_value {
   }
 };
 
+/// Huber's loss of the error, clipped as clipped_value is: \f$ s\max(h(V - G), h(V_{clip} - G)) \f$,
+/// h(x) = x^2/2 for |x| <= delta, else delta(|x| - delta/2).
+///
+/// `clip` infinite: the plain Huber loss. Errors up to delta: clipped_value with half the scale. `clip_fraction` as there.
+/// Gradient: scale [V - G]_{+-delta} where the clip does not hold the prediction or the unclipped term is the larger, else 0; at a
+/// tie of the two terms each gives half.
+/// Source: Huber 1964; AReaL, whose delta this is. Catalogue V-03.
+struct huber_value {
+  double delta = 10;
+  double clip = 0.2;
+  double scale = 1;
+
+  static constexpr unsigned reads = field::old_value | field::returns;
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(delta > 0 && delta < infinity))
+      return remark::argument("huber_value", "delta", delta, "a finite number above 0");
+    if (!(clip > 0)) return remark::argument("huber_value", "clip", clip, "more than 0 (infinity turns it off)");
+    if (!(scale > 0 && scale < infinity))
+      return remark::argument("huber_value", "scale", scale, "a finite number above 0");
+    return {};
+  }
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const value_item<V>& v) const {
+    const V plain = huber(v.value - v.returns);
+    return max(plain, huber(clipped(v) - v.returns)) * constant<V>(scale);
+  }
+
+  static constexpr int statistics_count = 1;
+  static constexpr const char* statistics_names[] = {"clip_fraction"};
+  template <number V>
+  RLHF_HD RLHF_INLINE void statistics(const value_item<V>& v, V (&out)[1]) const {
+    const auto larger = huber(clipped(v) - v.returns) > huber(v.value - v.returns);
+    const auto outside = abs(v.value - v.old_value) > constant<V>(clip);
+    out[0] = select(larger & outside, constant<V>(1), constant<V>(0));
+  }
+
+ private:
+  template <number V>
+  [[nodiscard]] RLHF_HD RLHF_INLINE V huber(const V& x) const {
+    const value_t<V> d = constant<V>(delta);
+    const V size = abs(x);
+    return select(size <= d, square(x) * constant<V>(0.5), d * (size - d * constant<V>(0.5)));
+  }
+  template <number V>
+  [[nodiscard]] RLHF_HD RLHF_INLINE V clipped(const value_item<V>& v) const {
+    const value_t<V> c = constant<V>(clip);
+    return clamp(v.value - v.old_value, -c, c) + v.old_value;
+  }
+};
+
 /// Squared error \f$ \frac12 (V-G)^2 \f$. Catalogue V-02.
 struct squared_value {
   double scale = 0.5;
