@@ -603,7 +603,7 @@ void add_advantage(registry& table) {
               for (std::int64_t i = 0; i < rows; ++i) {
                 const auto begin = mask.begin() + i * columns;
                 const auto tokens = static_cast<double>(columns - std::count(begin, begin + columns, 0.0));
-                const double adaptive = 1 - 1 / std::max(a.number_or("alpha", 0) * tokens, 1.0);
+                const double adaptive = rlhf::length_adaptive_lambda{a.number_or("alpha", 0)}(tokens);
                 run.scan_rows(rlhf::gae{a.number("gamma"), a.number_or("lam_policy", adaptive), mode}, i, 1);
               }
               out.put("advantage", run.shape(), run.work().read(run.advantage));

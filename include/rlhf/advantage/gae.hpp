@@ -6,7 +6,7 @@
 
 namespace rlhf::inline v1 {
 
-/// What an estimator sees of one step. The last three only where it says that it reads them.
+/// What an estimator sees of one step. What stands behind `valid` only where it says that it reads it.
 template <number V>
 struct reward_step {
   V reward{};
@@ -15,11 +15,14 @@ struct reward_step {
   V next_value{};    ///< value of the state that the step leads to
   mask_t<V> done{};  ///< does the episode end with this step?
   V log_ratio{};     ///< log-ratio of the policy to the one that acted
+  V gamma{};         ///< discount from this step to the next
+  V lambda{};        ///< lambda from this step to the next
 };
 /// What an estimator reads, as bits of its member `reads`; without that member it reads the reward, and the value if given.
 namespace step {
 
-inline constexpr unsigned reward = 1u << 0, next_value = 1u << 1, log_ratio = 1u << 2;
+inline constexpr unsigned reward = 1u << 0, next_value = 1u << 1, log_ratio = 1u << 2, gamma = 1u << 3,
+                          lambda = 1u << 4;
 
 }  // namespace step
 /// What it gives for that step.
@@ -82,6 +85,38 @@ struct gae {
     }
     const V a = scan.inclusive(1, select(x.valid, decay, one), select(x.valid, reward + g * next - value, zero));
     return {a, a + value};
+  }
+};
+
+/// GAE with a discount and a lambda for each token: \f$ \delta_t = r_t + \gamma_t V_{t+1} - V_t,\quad
+/// A_t = \delta_t + \gamma_t\lambda_t A_{t+1},\quad G_t = A_t + V_t \f$.
+///
+/// For discounts that count turns and not tokens (gamma below 1 at the last token of a turn, 1 elsewhere), and for a lambda of
+/// each sequence. Slots outside the mask are skipped, nothing decays there. The numbers are the caller's and are not checked.
+/// Source: as gae; a lambda for each response: Yue et al. 2025, arXiv 2504.05118. Catalogue E-02.
+struct varying_gae {
+  static constexpr unsigned reads = step::reward | step::gamma | step::lambda;
+  static constexpr int scans = 2;
+  [[nodiscard]] constexpr status check() const { return {}; }
+  [[nodiscard]] RLHF_HD double initial(int k, double bootstrap) const { return k == 0 ? bootstrap : 0; }
+
+  template <number V, class Scan>
+  RLHF_HD RLHF_INLINE advantage_step<V> operator()(const reward_step<V>& x, double, Scan& scan) const {
+    const V zero(constant<V>(0)), one(constant<V>(1));
+    const V next = scan.exclusive(0, select(x.valid, zero, one), select(x.valid, x.value, zero));
+    const V delta = x.reward + x.gamma * next - x.value;
+    const V a = scan.inclusive(1, select(x.valid, x.gamma * x.lambda, one), select(x.valid, delta, zero));
+    return {a, a + x.value};
+  }
+};
+
+/// VAPO's lambda of a response of n tokens: \f$ \lambda = 1 - 1/\max(\alpha n, 1) \f$, so that the decay reaches as far as the
+/// response is long. Source: Yue et al. 2025, arXiv 2504.05118; alpha 0.05 there. Catalogue E-02.
+struct length_adaptive_lambda {
+  double alpha = 0.05;
+  [[nodiscard]] RLHF_HD constexpr double operator()(double tokens) const {
+    const double reach = alpha * tokens;
+    return reach > 1 ? 1 - 1 / reach : 0;
   }
 };
 

@@ -7,6 +7,7 @@
 #include "rlhf/advantage/group_baseline.hpp"
 #include "rlhf/advantage/leave_one_out.hpp"
 #include "rlhf/advantage/pass_at_k.hpp"
+#include "rlhf/advantage/selection.hpp"
 #include "rlhf/advantage/transition.hpp"
 #include "rlhf/advantage/whiten.hpp"
 #include "rlhf/driver/moments.hpp"
@@ -26,6 +27,9 @@ struct advantage_inputs {
   mask_view<Space> done{};               ///< [tokens] the episode ends there; nowhere without it
   view<const T, 1, Space> logp{};        ///< [tokens] of the policy
   view<const T, 1, Space> old_logp{};    ///< [tokens] of the policy that acted
+  // For varying_gae:
+  view<const T, 1, Space> gamma{};   ///< [tokens]
+  view<const T, 1, Space> lambda{};  ///< [tokens]
 };
 
 /// What it writes; an absent view is skipped.
@@ -63,7 +67,8 @@ struct scan_kernel {
   [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(in.reward) && rlhf::unit_stride(in.value) && rlhf::unit_stride(in.mask) &&
            rlhf::unit_stride(in.next_value) && rlhf::unit_stride(in.done) && rlhf::unit_stride(in.logp) &&
-           rlhf::unit_stride(in.old_logp) && rlhf::unit_stride(out.advantage) && rlhf::unit_stride(out.returns);
+           rlhf::unit_stride(in.old_logp) && rlhf::unit_stride(in.gamma) && rlhf::unit_stride(in.lambda) &&
+           rlhf::unit_stride(out.advantage) && rlhf::unit_stride(out.returns);
   }
   template <class V, class Scan>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, Scan& scan) const {
@@ -77,6 +82,8 @@ struct scan_kernel {
       x.done = in.done ? load_mask<V>(in.done, i) : mask_t<V>(false);
     }
     if constexpr (reads<Estimator>(step::log_ratio)) x.log_ratio = load<V>(in.logp, i) - load<V>(in.old_logp, i);
+    if constexpr (reads<Estimator>(step::gamma)) x.gamma = load<V>(in.gamma, i);
+    if constexpr (reads<Estimator>(step::lambda)) x.lambda = load<V>(in.lambda, i);
     const advantage_step<V> y = estimator(x, bootstrap(s), scan);
     const double baseline = in.baseline ? static_cast<double>(in.baseline[s]) : 0;
     store(out.advantage, i, select(x.valid, y.advantage - V(number_traits<V>::constant(baseline)), zero));
@@ -172,7 +179,8 @@ struct mark_numbers {
 
 }  // namespace advantage_detail
 
-/// An estimator that scans each sequence from its end: gae, discounted_return, td_lambda, vtrace, step_advantage, action_value.
+/// An estimator that scans each sequence from its end: gae, varying_gae, discounted_return, td_lambda, vtrace, step_advantage,
+/// action_value.
 ///
 /// ReMax is discounted_return with the reward of the greedy response as the baseline (Li et al. 2023, arXiv 2310.10505;
 /// catalogue E-10). Shapes [layout.tokens], bootstrap and baseline [sequences]. Masked slots give exactly 0 in both outputs. Empty sequences are passed
@@ -195,20 +203,22 @@ struct advantage_estimate {
     const auto sized = [&](const auto& v, const char* what, std::int64_t want) -> status {
       return !v || v.extent == want ? status{} : remark::shape(name, what, v.extent, want);
     };
-    if (n > 0 && advantage_detail::reads<Estimator>(step::reward) && !in.reward) return remark::null(name, "reward");
-    if constexpr (advantage_detail::reads<Estimator>(step::log_ratio)) {
-      if (n > 0 && !in.logp) return remark::null(name, "logp");
-      if (n > 0 && !in.old_logp) return remark::null(name, "old_logp");
-    }
-    if (auto s = sized(in.reward, "reward", n); !s) return s;
+    // An input that the estimator reads must be there; any that is there must be as long as it should.
+    const auto given = [&](const auto& v, const char* what, unsigned read) -> status {
+      if (n > 0 && !v && advantage_detail::reads<Estimator>(read)) return remark::null(name, what);
+      return sized(v, what, n);
+    };
+    if (auto s = given(in.reward, "reward", step::reward); !s) return s;
     if (auto s = sized(in.value, "value", n); !s) return s;
     if (auto s = sized(in.mask, "mask", n); !s) return s;
     if (auto s = sized(in.bootstrap, "bootstrap", sequences.sequences); !s) return s;
     if (auto s = sized(in.baseline, "baseline", sequences.sequences); !s) return s;
     if (auto s = sized(in.next_value, "next_value", n); !s) return s;
     if (auto s = sized(in.done, "done", n); !s) return s;
-    if (auto s = sized(in.logp, "logp", n); !s) return s;
-    if (auto s = sized(in.old_logp, "old_logp", n); !s) return s;
+    if (auto s = given(in.logp, "logp", step::log_ratio); !s) return s;
+    if (auto s = given(in.old_logp, "old_logp", step::log_ratio); !s) return s;
+    if (auto s = given(in.gamma, "gamma", step::gamma); !s) return s;
+    if (auto s = given(in.lambda, "lambda", step::lambda); !s) return s;
     if (auto s = sized(out.advantage, "advantage", n); !s) return s;
     if (auto s = sized(out.returns, "returns", n); !s) return s;
     if (auto s = estimator.check(); !s) return s;
@@ -268,7 +278,10 @@ struct group_inputs {
 };
 
 /// Advantages of responses within their groups: group_advantage, leave_one_out, optimal_baseline, group_policy_gradient,
-/// mean_normalized, pass_at_k. Shapes: reward, weight and out [responses]. A group without a reward gives 0.
+/// mean_normalized, pass_at_k; or what is left of their rewards: group_filter, best_of_group.
+///
+/// Shapes: reward, weight and out [responses]; `out` must not be the memory of one of the others. A group without a reward
+/// gives 0.
 /// Errors: null, shape, argument, memory. Cost: one thread a group.
 template <class Estimator = group_advantage>
 struct grouped {
