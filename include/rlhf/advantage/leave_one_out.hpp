@@ -43,7 +43,12 @@ struct leave_one_out {
  private:
   template <class Reward>
   [[nodiscard]] static RLHF_HD RLHF_INLINE moments others(std::int64_t n, const Reward& reward, std::int64_t without) {
-    return moments_of(n, [&](std::int64_t j) { return j == without ? not_a_number : reward(j); });
+    moments rest;
+    for (std::int64_t j = 0; j < n; ++j) {
+      const double r = reward(j);
+      if (j != without && r == r) rest.merge({1, r, 0});
+    }
+    return rest;
   }
 };
 

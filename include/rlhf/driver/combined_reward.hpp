@@ -16,6 +16,19 @@ struct rewards_inputs {
 
 namespace combined_detail {
 
+template <class T>
+struct row_of {
+  const T* data;
+  [[nodiscard]] RLHF_HD RLHF_INLINE double operator()(std::int64_t k) const { return static_cast<double>(data[k]); }
+};
+template <class T, class Space>
+struct weight_of {
+  view<const T, 1, Space> weight;
+  [[nodiscard]] RLHF_HD RLHF_INLINE double operator()(std::int64_t k) const {
+    return weight ? static_cast<double>(weight[k]) : 1;
+  }
+};
+
 template <class T, class Space>
 struct combine {
   using scalar = double;
@@ -25,11 +38,9 @@ struct combine {
   view<T, 1, Space> out;
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
-    const T* row = in.rewards.row(i);
-    out[i] = static_cast<T>(how(
-        in.rewards.columns, [&](std::int64_t k) { return static_cast<double>(row[k]); },
-        [&](std::int64_t k) { return in.weight ? static_cast<double>(in.weight[k]) : 1.0; },
-        in.penalty ? static_cast<double>(in.penalty[i]) : 0.0));
+    const double paid = in.penalty ? static_cast<double>(in.penalty[i]) : 0;
+    out[i] =
+        static_cast<T>(how(in.rewards.columns, row_of<T>{in.rewards.row(i)}, weight_of<T, Space>{in.weight}, paid));
   }
 };
 

@@ -1,0 +1,120 @@
+#pragma once
+// Advantages of responses within their groups.
+
+#include "rlhf/advantage/group.hpp"
+#include "rlhf/advantage/group_baseline.hpp"
+#include "rlhf/advantage/leave_one_out.hpp"
+#include "rlhf/advantage/pass_at_k.hpp"
+#include "rlhf/advantage/selection.hpp"
+#include "rlhf/driver/moments.hpp"
+
+namespace rlhf::inline v1 {
+
+namespace grouped_detail {
+
+template <class T, class Space>
+struct reward_at {
+  view<const T, 1, Space> reward, response_weight;
+  grouping<Space> groups;
+  std::int64_t begin;
+  [[nodiscard]] RLHF_HD RLHF_INLINE double operator()(std::int64_t j) const {
+    return static_cast<double>(reward[groups[begin + j]]);
+  }
+  [[nodiscard]] RLHF_HD RLHF_INLINE double weight(std::int64_t j) const {
+    return response_weight ? static_cast<double>(response_weight[groups[begin + j]]) : 1;
+  }
+};
+template <class T, class Space>
+struct set_at {
+  view<T, 1, Space> advantage;
+  grouping<Space> groups;
+  std::int64_t begin;
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t j, double a) const {
+    advantage[groups[begin + j]] = static_cast<T>(a);
+  }
+};
+
+/// A group is a handful of responses: one thread walks it.
+template <class T, class Space, class Estimator>
+struct group_kernel {
+  using scalar = double;
+  static constexpr int sums = 0, maxima = 0;
+  Estimator estimator;
+  grouping<Space> groups;
+  view<const T, 1, Space> reward, weight;
+  view<T, 1, Space> out;
+  const moments* batch;
+  const totals<1>* nonzero;
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t, accumulator<V, 0, 0>&) const {}
+  RLHF_HD RLHF_INLINE void finish(std::int64_t g, const totals<0>&) const {
+    const segment range = groups.groups[g];
+    estimator(range.end - range.begin, reward_at<T, Space>{reward, weight, groups, range.begin},
+              set_at<T, Space>{out, groups, range.begin}, reward_moments{*batch, nonzero->sum[0]});
+  }
+};
+
+/// Which elements are numbers; the sum counts those that are not 0.
+template <class T, class Space>
+struct mark_numbers {
+  using scalar = double;
+  static constexpr int sums = 1, maxima = 0;
+  view<const T, 1, Space> x;
+  std::uint8_t* out;
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 1, 0>& acc) const {
+    const double value = static_cast<double>(x[i]);
+    out[i] = value == value ? 1 : 0;
+    acc.sum[0] = acc.sum[0] + (value == value && value != 0 ? 1.0 : 0.0);
+  }
+};
+
+}  // namespace grouped_detail
+
+/// Rewards of responses, and which of them belong together.
+template <class T = float, class Space = host_space>
+struct group_inputs {
+  grouping<Space> groups{};
+  view<const T, 1, Space> reward{};  ///< [responses]; NaN: no reward
+  view<const T, 1, Space> weight{};  ///< [responses] such as their lengths, for estimators that weigh; 1 without it
+};
+
+/// Advantages of responses within their groups: group_advantage, leave_one_out, optimal_baseline, group_policy_gradient,
+/// mean_normalized, pass_at_k; or what is left of their rewards: group_filter, best_of_group.
+///
+/// Shapes: reward, weight and out [responses]; `out` must not be the memory of one of the others. A group without a reward
+/// gives 0.
+/// Errors: null, shape, argument, memory. Cost: one thread a group.
+template <class Estimator = group_advantage>
+struct grouped {
+  Estimator estimator{};
+
+  template <class B, class T = float, class Space = typename B::space>
+    requires backend<B>
+  status operator()(B& be, const group_inputs<T, Space>& in, const std::type_identity_t<view<T, 1, Space>>& out) const {
+    constexpr const char* name = "grouped";
+    const std::int64_t n = in.reward.extent;
+    if (!in.reward && n > 0) return remark::null(name, "reward");
+    if (!out && n > 0) return remark::null(name, "out");
+    if constexpr (requires { Estimator::weighed; })
+      if (n > 0 && Estimator::weighed && !in.weight) return remark::null(name, "weight");
+    if (in.weight && in.weight.extent != n) return remark::shape(name, "weight", in.weight.extent, n);
+    if (auto s = check(in.groups, n, name); !s) return s;
+    if (out.extent != n) return remark::shape(name, "out", out.extent, n);
+    if (auto s = estimator.check(); !s) return s;
+    auto cell = be.template scratch<moments>(1);
+    auto scored = be.template scratch<std::uint8_t>(n);
+    auto nonzero = be.template scratch<totals<1>>(1);
+    if (!cell.data() || !scored.data() || !nonzero.data()) return remark::memory(name);
+    if (auto s = be.map(n, grouped_detail::mark_numbers<T, Space>{in.reward, scored.data()}, nonzero.data()); !s)
+      return s;
+    if (auto s = masked_moments(be, name, in.reward, mask_view<Space>(scored.data(), n), cell.data()); !s) return s;
+    return be.segment_reduce(
+        in.groups.groups, grouped_detail::group_kernel<T, Space, Estimator>{estimator, in.groups, in.reward, in.weight,
+                                                                            out, cell.data(), nonzero.data()});
+  }
+};
+template <class E>
+grouped(E) -> grouped<E>;
+
+}  // namespace rlhf::inline v1
