@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "formula/support.hpp"
+#include "rlhf/advantage/role_baseline.hpp"
 #include "rlhf/driver/advantage_bounds.hpp"
 #include "rlhf/driver/anchor_groups.hpp"
 #include "rlhf/driver/combined_reward.hpp"
@@ -338,4 +339,16 @@ TEST_CASE("GiGPO: episodes within tasks, steps within states") {
   REQUIRE(
       rlhf::anchor_groups{rlhf::group_advantage{}, gamma, 0.0}(backend, rlhf::padded(2, 3), in, again = numbers(6)));
   CHECK((again[0] == grpo[0] && again[3] == grpo[1]));
+}
+
+TEST_CASE("a role's baseline follows its rewards") {
+  rlhf::role_baseline role{.decay = 0.75};
+  CHECK(role.advantage(1) == 0.75);
+  CHECK(role.advantage(-1) == -1 - (0.75 * 0.25 - 0.25));
+  const double before = role.value;
+  CHECK(role.advantage(not_a_number) == 0);
+  CHECK(role.value == before);
+  for (int i = 0; i < 200; ++i) (void)role.advantage(3);
+  CHECK(role.advantage(3) == Approx(0).margin(1e-12));
+  CHECK(test::text(rlhf::role_baseline{.decay = 1.5}.check()) == "role_baseline: decay is 1.5, wants 0 <= decay <= 1");
 }
