@@ -6,6 +6,7 @@
 #include "choices.hpp"
 #include "registry.hpp"
 #include "rlhf/driver/policy_loss.hpp"
+#include "rlhf/objective/weighted.hpp"
 #include "workspace.hpp"
 
 namespace eval {
@@ -24,6 +25,78 @@ struct luspo_penalty_mean {
   static constexpr bool uniform = false;
   [[nodiscard]] RLHF_HD constexpr double weight(double n, double, const rlhf::aggregation_counts& counts) const {
     return rlhf::aggregate_detail::over(n, columns * counts.sequences);
+  }
+};
+
+/// Any of the objectives whose ratio weighs the gradient, chosen at run time.
+struct any_weighted_objective {
+  enum class kind {
+    cispo,
+    masked_importance,
+    sapo,
+    dro,
+    dppo_total_variation,
+    dppo_binary_kl,
+    importance_with_pull,
+    gspo_token,
+    decoupled_ppo,
+    topr
+  };
+  kind which;
+  rlhf::cispo cispo{};
+  rlhf::masked_importance masked{};
+  rlhf::sapo sapo{};
+  rlhf::direct_reward_optimisation dro{};
+  rlhf::dppo_total_variation variation{};
+  rlhf::dppo_binary_kl binary_kl{};
+  rlhf::importance_with_pull pull{};
+  rlhf::gspo_token gspo{};
+  rlhf::decoupled_ppo decoupled{};
+  rlhf::topr topr{};
+
+  static constexpr unsigned reads = rlhf::field::old_logp | rlhf::field::advantage | rlhf::field::sequence_log_ratio;
+
+  /// Calls `f` with the chosen one.
+  template <class F>
+  RLHF_HD constexpr auto chosen(const F& f) const {
+    switch (which) {
+      case kind::cispo:
+        return f(cispo);
+      case kind::masked_importance:
+        return f(masked);
+      case kind::sapo:
+        return f(sapo);
+      case kind::dro:
+        return f(dro);
+      case kind::dppo_total_variation:
+        return f(variation);
+      case kind::dppo_binary_kl:
+        return f(binary_kl);
+      case kind::importance_with_pull:
+        return f(pull);
+      case kind::gspo_token:
+        return f(gspo);
+      case kind::decoupled_ppo:
+        return f(decoupled);
+      default:
+        return f(topr);
+    }
+  }
+  [[nodiscard]] constexpr rlhf::status check() const {
+    return chosen([](const auto& o) { return rlhf::check_of(o); });
+  }
+  template <rlhf::number V>
+  RLHF_HD V operator()(const rlhf::token<V>& t) const {
+    return chosen([&t](const auto& o) { return o(t); });
+  }
+  static constexpr int statistics_count = 1;
+  static constexpr const char* statistics_names[] = {"clip_fraction"};
+  template <rlhf::number V>
+  RLHF_HD void statistics(const rlhf::token<V>& t, V (&out)[1]) const {
+    out[0] = V(rlhf::constant<V>(rlhf::not_a_number));  // left out where the objective has none
+    chosen([&](const auto& o) {
+      if constexpr (requires { o.statistics(t, out); }) o.statistics(t, out);
+    });
   }
 };
 
@@ -51,6 +124,16 @@ class policy_case {
     if (optional_stream("entropy")) in_.entropy = work_.in(p_, "entropy");
     if (optional_stream("keep"))
       in_.keep = work_.mask(p_["keep"].shape.size() == 1 ? spread(p_.data("keep"), columns_) : p_.data("keep"));
+    if (optional_stream("drop")) {
+      std::vector<double> kept;
+      for (const double x : p_.data("drop")) kept.push_back(x == 0);
+      in_.keep = work_.mask(kept);
+    }
+    if (optional_stream("score")) in_.score = work_.in(p_, "score");
+    if (optional_stream("prox_logp")) {  // the clip is around the proximal policy, old_logp is the behaviour policy
+      in_.rollout_logp = in_.old_logp;
+      in_.old_logp = work_.in(p_, "prox_logp");
+    }
     if (optional_stream("prompt_id")) in_.groups = work_.groups(p_.data("prompt_id"));
     in_.mask = work_.mask(mask_);
   }
@@ -172,6 +255,96 @@ template <class B, class Make>
   };
 }
 
+/// The objectives that share any_weighted_objective.
+template <class B>
+void add_weighted_objectives(registry& table) {
+  using any = any_weighted_objective;
+  using kind = any::kind;
+  const parameters aggregation = aggregation_parameters();
+  const parameter log_clamp = optional_number("log_ratio_clamp", "bound of the log-ratio before exp");
+  const auto add = [&](const char* name, const parameters& own, const auto& make, const inputs& more = {}) {
+    inputs arrays = advantage_arrays();
+    arrays.insert(arrays.end(), more.begin(), more.end());
+    table.add("policy_loss", name, own + parameters{log_clamp} + aggregation, arrays, alone<B>(make));
+  };
+  const auto clip = [](double low, double high) {
+    return parameters{number("clip_low", low, "how far down the token may move"),
+                      number("clip_high", high, "how far up it may move")};
+  };
+
+  const auto add_cispo = [&](const char* name, double low, double high, bool through) {
+    add(name,
+        parameters{nullable_number("ratio_min", low, "lower bound of the ratio; null: none"),
+                   nullable_number("ratio_max", high, "upper bound of the ratio; null: none")},
+        [through](const arguments& a) {
+          return any{.which = kind::cispo,
+                     .cispo = {a.number_or("ratio_min", 0), a.bound("ratio_max"), a.bound("log_ratio_clamp"), through}};
+        });
+  };
+  add_cispo("cispo", rlhf::cispo{}.low, rlhf::cispo{}.high, false);
+  add_cispo("cispo_through", 0.8, 1.2, true);
+  add_cispo("tis_reinforce", 0, 1, false);
+  add("rollout_is", clip(rlhf::masked_importance{}.low, rlhf::masked_importance{}.high), [](const arguments& a) {
+    return any{.which = kind::masked_importance, .masked = {a.number("clip_low"), a.number("clip_high")}};
+  });
+  add("sapo",
+      parameters{number("tau_pos", rlhf::sapo{}.temperature_positive, "temperature where A > 0"),
+                 number("tau_neg", rlhf::sapo{}.temperature_negative, "temperature elsewhere")},
+      [](const arguments& a) {
+        return any{.which = kind::sapo, .sapo = {a.number("tau_pos"), a.number("tau_neg"), a.bound("log_ratio_clamp")}};
+      });
+  for (const char* name : {"dro_beta", "tau"})
+    add(name == std::string("tau") ? "kimi" : "dro",
+        parameters{number(name, rlhf::direct_reward_optimisation{}.beta, "weight of the squared log-ratio")},
+        [name](const arguments& a) { return any{.which = kind::dro, .dro = {a.number(name)}}; });
+  const rlhf::dppo_total_variation variation;
+  add("dppo_tv",
+      clip(variation.low, variation.high) +
+          parameters{nullable_number("ratio_max", variation.ratio_bound, "upper bound of the weight"),
+                     flag("through_ratio", false, "the gradient goes through the ratio")},
+      [](const arguments& a) {
+        return any{.which = kind::dppo_total_variation,
+                   .variation = {a.number("clip_low"), a.number("clip_high"), a.bound("ratio_max"),
+                                 a.bound("log_ratio_clamp"), a.flag("through_ratio")}};
+      });
+  const rlhf::dppo_binary_kl binary_kl;
+  add("dppo_kl",
+      clip(binary_kl.low, binary_kl.high) +
+          parameters{nullable_number("ratio_max", binary_kl.ratio_bound, "upper bound of the weight")},
+      [](const arguments& a) {
+        return any{.which = kind::dppo_binary_kl,
+                   .binary_kl = {a.number("clip_low"), a.number("clip_high"), a.bound("ratio_max"),
+                                 a.bound("log_ratio_clamp")}};
+      });
+  const rlhf::importance_with_pull pull;
+  add("ipo_prime",
+      parameters{number("max_abs_diff", pull.bound, "tokens whose probability moved further lose the gain"),
+                 number("kl_tau", pull.pull, "weight of the squared log-ratio")},
+      [](const arguments& a) {
+        return any{.which = kind::importance_with_pull, .pull = {a.number("max_abs_diff"), a.number("kl_tau")}};
+      });
+  add("gspo_token", clip(rlhf::gspo_token{}.low, rlhf::gspo_token{}.high), [](const arguments& a) {
+    return any{.which = kind::gspo_token,
+               .gspo = {a.number("clip_low"), a.number("clip_high"),
+                        a.number_or("log_ratio_clamp", rlhf::gspo_token{}.log_ratio_bound)}};
+  });
+  add("decoupled_ppo",
+      clip(rlhf::decoupled_ppo{}.low, rlhf::decoupled_ppo{}.high) +
+          parameters{optional_number("behav_cap", "tokens with a larger behaviour weight are dropped")},
+      [](const arguments& a) {
+        return any{.which = kind::decoupled_ppo,
+                   .decoupled = {a.number("clip_low"), a.number("clip_high"), a.bound("behav_cap")}};
+      },
+      {required("prox_logp", "B,T")});
+  add("topr",
+      parameters{number("w_pos", rlhf::topr{}.positive, "weight of responses that scored above 0"),
+                 number("w_neg", rlhf::topr{}.negative, "weight of the others")},
+      [](const arguments& a) {
+        return any{.which = kind::topr, .topr = {a.number("w_pos"), a.number("w_neg")}};
+      },
+      {required("score", "B")});
+}
+
 /// Fills the table. An objective is one row: its name, its parameters, its inputs, and the calls that make it up.
 template <class B>
 void add_policy_loss(registry& table) {
@@ -232,6 +405,13 @@ void add_policy_loss(registry& table) {
   table.add("policy_loss", "importance_sampling", aggregation, advantage_arrays(), alone<B>([](const arguments&) {
               return rlhf::ppo_clip{.low = 1, .high = std::numeric_limits<double>::infinity()};
             }));
+
+  add_weighted_objectives<B>(table);
+
+  inputs with_drop = advantage_arrays();
+  with_drop.push_back(required("drop", "B,T"));
+  table.add("policy_loss", "clip_cov", clip + aggregation, with_drop,
+            alone<B>([ppo](const arguments& a) { return ppo(a); }));
 
   table.add("policy_loss", "positive_nll", {number("weight", 0.1, "the term's weight")},
             {required("logp", "B,T"), optional("mask", "B,T"), required("score", "B")},

@@ -6,8 +6,8 @@
 
 namespace rlhf::inline v1 {
 
-/// What a token objective may read. Token arrays have one element for each slot of the layout; `advantage` and `weight`
-/// may instead have one for each sequence. Absent streams are fine where the formulas do not read them.
+/// What a token objective may read. Token arrays have one element for each slot of the layout; `advantage`, `weight` and
+/// `score` may instead have one for each sequence. Absent streams are fine where the formulas do not read them.
 template <class T = float, class Space = host_space>
 struct token_inputs {
   view<const T, 1, Space> logp{};          ///< of the policy being trained: differentiable
@@ -20,6 +20,7 @@ struct token_inputs {
   mask_view<Space> keep{};           ///< tokens whose objective is dropped; denominators still count them
   view<const T, 1, Space> weight{};  ///< importance weights: multiply the objective, not the penalty; constants
   grouping<Space> groups{};          ///< prompts, for prompt_mean
+  view<const T, 1, Space> score{};   ///< of the response, for objectives that treat good ones otherwise (topr)
 };
 
 /// What policy_loss writes; an absent view is skipped.
@@ -182,13 +183,14 @@ struct policy_loss {
 
     // [sequences] where [tokens] is meant: copied to the tokens.
     const bool spread_advantage = per_sequence(in.advantage, sequences),
-               spread_weight = per_sequence(in.weight, sequences);
+               spread_weight = per_sequence(in.weight, sequences), spread_score = per_sequence(in.score, sequences);
     auto advantage = be.template scratch<T>(spread_advantage ? sequences.tokens : 0);
     auto importance = be.template scratch<T>(spread_weight ? sequences.tokens : 0);
+    auto score = be.template scratch<T>(spread_score ? sequences.tokens : 0);
     auto log_ratio = be.template scratch<T>(reads_sequence ? sequences.tokens : 0);
     auto slope = be.template scratch<T>(by_sequence ? sequences.tokens : 0);
     auto means = be.template scratch<double>(reads_sequence ? 2 * sequences.sequences : 0);
-    if (!advantage.data() || !importance.data() || !log_ratio.data() || !slope.data() || !means.data())
+    if (!advantage.data() || !importance.data() || !score.data() || !log_ratio.data() || !slope.data() || !means.data())
       return remark::memory(name);
 
     item_call<token, T, Space, called_objective, Term> call{};
@@ -201,6 +203,7 @@ struct policy_loss {
     call.streams.constant[2] = in.rollout_logp;
     call.streams.constant[3] =
         spread_advantage ? view<const T, 1, Space>(advantage.data(), sequences.tokens) : in.advantage;
+    call.streams.constant[5] = spread_score ? view<const T, 1, Space>(score.data(), sequences.tokens) : in.score;
     call.mask = in.mask;
     call.keep = in.keep;
     call.importance = spread_weight ? view<const T, 1, Space>(importance.data(), sequences.tokens) : in.weight;
@@ -222,6 +225,8 @@ struct policy_loss {
       if (auto s = broadcast(be, sequences, in.advantage, advantage.data()); !s) return s;
     if (spread_weight)
       if (auto s = broadcast(be, sequences, in.weight, importance.data()); !s) return s;
+    if (spread_score)
+      if (auto s = broadcast(be, sequences, in.score, score.data()); !s) return s;
     if constexpr (reads_sequence) {
       double* const mean = means.data();
       double* const inverse_count = mean + sequences.sequences;

@@ -23,18 +23,19 @@ struct token {
   value_t<V> rollout_logp{};        ///< log-probability that the sampling engine reported
   value_t<V> advantage{};           ///< advantage of this token
   value_t<V> sequence_log_ratio{};  ///< mean of logp - old_logp over the sequence this token belongs to
+  value_t<V> score{};               ///< score of the response this token belongs to
 
   /// The same, differentiable; only beside a sequence_ratio objective, whose driver keeps it in the entropy's place.
   [[nodiscard]] RLHF_HD RLHF_INLINE const V& variable_sequence_log_ratio() const { return entropy; }
 
   static constexpr int variables = 2;
-  static constexpr int constants = 5;
+  static constexpr int constants = 6;
   static constexpr int partials = 1;  // the entropy is seeded too where a formula says `partials = 2`
   static constexpr const char* variable_names[] = {"logp", "entropy"};
   static constexpr const char* gradient_names[] = {"grad_logp", "grad_entropy"};
   static constexpr const char* loss_name = "per_token";
-  static constexpr const char* constant_names[] = {"old_logp", "ref_logp", "rollout_logp", "advantage",
-                                                   "sequence_log_ratio"};
+  static constexpr const char* constant_names[] = {"old_logp",  "ref_logp",           "rollout_logp",
+                                                   "advantage", "sequence_log_ratio", "score"};
 
   template <class F>
   static RLHF_HD RLHF_INLINE void visit(token& t, F&& f) {
@@ -45,6 +46,7 @@ struct token {
     f.constant(2, t.rollout_logp);
     f.constant(3, t.advantage);
     f.constant(4, t.sequence_log_ratio);
+    f.constant(5, t.score);
   }
 };
 
@@ -186,7 +188,7 @@ struct labelled_response {
 namespace field {
 
 inline constexpr unsigned old_logp = 1u << 0, ref_logp = 1u << 1, rollout_logp = 1u << 2, advantage = 1u << 3,
-                          sequence_log_ratio = 1u << 4, entropy = 1u << 17;
+                          sequence_log_ratio = 1u << 4, score = 1u << 5, entropy = 1u << 17;
 inline constexpr unsigned ref_chosen = 1u << 0, ref_rejected = 1u << 1, chosen_length = 1u << 2,
                           rejected_length = 1u << 3, chosen_reward = 1u << 4, rejected_reward = 1u << 5,
                           pair_margin = 1u << 6, previous_chosen = 1u << 7, previous_rejected = 1u << 8;

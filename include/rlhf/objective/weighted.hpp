@@ -251,7 +251,8 @@ struct gspo_token {
  private:
   template <number V>
   [[nodiscard]] RLHF_HD RLHF_INLINE V ratio(const token<V>& t) const {
-    return exp(min(t.logp - stop_gradient(t.logp) + t.sequence_log_ratio, V(constant<V>(log_ratio_bound))));
+    const V moved = t.logp - stop_gradient(t.logp) + t.sequence_log_ratio;
+    return exp(clamp(moved, constant<V>(-infinity), constant<V>(log_ratio_bound)));
   }
 };
 
@@ -275,6 +276,28 @@ struct decoupled_ppo {
     const value_t<V> behaviour = exp(t.old_logp - t.rollout_logp), limit = constant<V>(cap);
     const V loss = max(r * -t.advantage, clamp(r, constant<V>(1 - low), constant<V>(1 + high)) * -t.advantage);
     return select(behaviour > limit, V(constant<V>(0)), loss * behaviour);
+  }
+};
+
+/// TOPR: responses that scored above 0 are imitated, the others pushed away no harder than they are likely by now:
+/// \f$ -w_+ A\log\pi \f$ where the score is positive, else \f$ -w_-\,\mathrm{sg}([\rho]_0^1)\,A\log\pi \f$.
+/// Source: Le Roux et al. 2025, arXiv 2503.14286; weights of ROLL; catalogue G-21.
+struct topr {
+  double positive = 1;
+  double negative = 1;
+  static constexpr unsigned reads = field::old_logp | field::advantage | field::score;
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(positive >= 0)) return remark::argument("topr", "positive", positive, "0 or more");
+    if (!(negative >= 0)) return remark::argument("topr", "negative", negative, "0 or more");
+    return {};
+  }
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    const value_t<V> one = constant<V>(1), zero = constant<V>(0);
+    const value_t<V> truncated = min(exp(stop_gradient(t.logp) - t.old_logp), one);
+    const value_t<V> w = select(t.score > zero, constant<V>(positive), truncated * constant<V>(negative));
+    return t.logp * (w * -t.advantage);
   }
 };
 
