@@ -5,7 +5,10 @@
 
 #include "choices.hpp"
 #include "registry.hpp"
+#include "rlhf/driver/importance.hpp"
 #include "rlhf/driver/policy_loss.hpp"
+#include "rlhf/driver/sequence_loss.hpp"
+#include "rlhf/driver/token_selection.hpp"
 #include "rlhf/objective/weighted.hpp"
 #include "workspace.hpp"
 
@@ -40,7 +43,8 @@ struct any_weighted_objective {
     importance_with_pull,
     gspo_token,
     decoupled_ppo,
-    topr
+    topr,
+    absolute_penalty
   };
   kind which;
   rlhf::cispo cispo{};
@@ -53,6 +57,7 @@ struct any_weighted_objective {
   rlhf::gspo_token gspo{};
   rlhf::decoupled_ppo decoupled{};
   rlhf::topr topr{};
+  rlhf::kl_penalty<rlhf::absolute> penalty{};
 
   static constexpr unsigned reads = rlhf::field::old_logp | rlhf::field::advantage | rlhf::field::sequence_log_ratio;
 
@@ -78,8 +83,10 @@ struct any_weighted_objective {
         return f(gspo);
       case kind::decoupled_ppo:
         return f(decoupled);
-      default:
+      case kind::topr:
         return f(topr);
+      default:
+        return f(penalty);
     }
   }
   [[nodiscard]] constexpr rlhf::status check() const {
@@ -95,7 +102,9 @@ struct any_weighted_objective {
   RLHF_HD void statistics(const rlhf::token<V>& t, V (&out)[1]) const {
     out[0] = V(rlhf::constant<V>(rlhf::not_a_number));  // left out where the objective has none
     chosen([&](const auto& o) {
-      if constexpr (requires { o.statistics(t, out); }) o.statistics(t, out);
+      if constexpr (requires { o.statistics(t, out); } &&
+                    !std::same_as<decltype(o), const rlhf::kl_penalty<rlhf::absolute>&>)
+        o.statistics(t, out);
     });
   }
 };
@@ -110,6 +119,9 @@ class policy_case {
   }
 
   [[nodiscard]] std::vector<double>& mask() { return mask_; }
+  [[nodiscard]] workspace<B, T>& work() { return work_; }
+  [[nodiscard]] rlhf::token_inputs<T, typename B::space>& in() { return in_; }
+  [[nodiscard]] const rlhf::layout<typename B::space>& sequences() const { return sequences_; }
   [[nodiscard]] std::int64_t columns() const { return columns_; }
 
   /// Reads what the op knows. Without old_logp the policy is the one that sampled: ratio 1, slope kept.
@@ -253,6 +265,160 @@ template <class B, class Make>
     run.aggregated([&](const auto& aggregate) { run.add(make(p.settings), rlhf::none{}, aggregate); });
     run.finish(out);
   };
+}
+
+/// Any of the ways in which the log-ratios of tokens become one of the sequence, chosen at run time.
+struct any_sequence_ratio {
+  bool mean = true;
+  bool one_sided = false;
+  rlhf::one_sided_log_ratio bounds{};
+  [[nodiscard]] constexpr rlhf::status check() const { return bounds.check(); }
+  template <rlhf::number V>
+  RLHF_HD V operator()(const rlhf::token<V>& t) const {
+    return one_sided ? bounds(t) : rlhf::averaged_log_ratio{}(t);
+  }
+};
+
+/// Losses of whole sequences.
+template <class B, class T>
+struct sequence_case {
+  using space = typename B::space;
+  workspace<B, T> work;
+  std::int64_t rows, columns;
+  rlhf::sequence_inputs<T, space> in;
+  rlhf::sequence_outputs<T, space> to;
+
+  explicit sequence_case(const problem& p) : rows(p.extent("B")), columns(p.extent("T")) {
+    in.logp = work.in(p, "logp");
+    in.old_logp = work.in(p, p.has("old_logp") ? "old_logp" : "logp");
+    in.mask = work.mask(mask_or_ones(p, "mask", rows * columns));
+    to.loss = work.out(1);
+    to.grad_logp = work.out(rows * columns);
+    to.log_ratio = work.out(rows);
+  }
+  template <class Loss>
+  void run(const Loss& loss, results& out) {
+    require(loss(work.backend(), work.rows(rows, columns), in, to));
+    out.put("loss", work.read_one(to.loss));
+    out.gradient("logp", {rows, columns}, work.read(to.grad_logp));
+  }
+};
+
+template <class B>
+void add_sequence_objectives(registry& table) {
+  const inputs arrays{required("logp", "B,T"), optional("old_logp", "B,T"), optional("mask", "B,T"),
+                      required("advantage", "B|B,T")};
+  const rlhf::ppo_clip clip;
+  table.add("policy_loss", "rloo",
+            {number("clip_low", clip.low, "the ratio is clipped at 1 - clip_low"),
+             number("clip_high", clip.high, "the ratio is clipped at 1 + clip_high")},
+            arrays, []<class T>(const problem& p, results& out) {
+              sequence_case<B, T> run(p);
+              run.in.advantage = run.work.in(p, "advantage");
+              run.to.per_sequence = run.work.out(run.rows);
+              rlhf::sequence_policy_loss loss{
+                  rlhf::ppo_clip{.low = p.settings.number("clip_low"), .high = p.settings.number("clip_high")},
+                  any_sequence_ratio{.mean = false}};
+              loss.count_empty = true;
+              run.run(loss, out);
+              out.put("per_item", {run.rows}, run.work.read(run.to.per_sequence));
+            });
+  const rlhf::one_sided_log_ratio bounds;
+  table.add("policy_loss", "gmpo",
+            {number("clip_low", bounds.low, "the log-ratio of a token with A < 0 is at least its negative"),
+             number("clip_high", bounds.high, "the log-ratio of a token with A > 0 is at most this"),
+             number("eps", 0, "a published guard of a divisor; accepted, not copied")},
+            arrays, []<class T>(const problem& p, results& out) {
+              sequence_case<B, T> run(p);
+              run.in.advantage = run.work.in(p, "advantage");
+              run.to.per_sequence = run.work.out(run.rows);
+              // An unclipped ratio is a clip that never binds.
+              run.run(
+                  rlhf::sequence_policy_loss{
+                      rlhf::ppo_clip{.low = 1, .high = std::numeric_limits<double>::infinity()},
+                      any_sequence_ratio{.one_sided = true,
+                                         .bounds = {p.settings.number("clip_low"), p.settings.number("clip_high")}}},
+                  out);
+              out.put("per_item", {run.rows}, run.work.read(run.to.per_sequence));
+              std::vector<double> ratio = run.work.read(run.to.log_ratio);
+              for (double& x : ratio) x = std::exp(x);
+              out.stat("ratio", {run.rows}, ratio);
+            });
+  table.add("policy_loss", "real",
+            {number("tau", rlhf::real_classification{}.temperature, "temperature of the scores")},
+            {required("logp", "B,T"), optional("old_logp", "B,T"), optional("mask", "B,T"), required("group", "B"),
+             required("score", "B")},
+            []<class T>(const problem& p, results& out) {
+              sequence_case<B, T> run(p);
+              run.in.score = run.work.in(p, "score");
+              run.in.groups = run.work.groups(p.data("group"));
+              const double tau = p.settings.number("tau");
+              run.run(rlhf::group_sequence_loss<rlhf::real_classification, any_sequence_ratio>{{tau}}, out);
+              std::vector<double> score = run.work.read(run.to.log_ratio);
+              for (double& x : score) x /= tau;
+              out.stat("score", {run.rows}, score);
+            });
+}
+
+/// REINFORCE with a weight, or with a term on chosen tokens.
+template <class B>
+void add_composed_objectives(registry& table) {
+  const parameters aggregation = aggregation_parameters();
+  const rlhf::vespo_weight vespo;
+  table.add("policy_loss", "vespo",
+            parameters{number("k_pos", vespo.k_positive, "power of w where A >= 0"),
+                       number("lambda_pos", vespo.lambda_positive, "rate of decay where A >= 0"),
+                       number("k_neg", vespo.k_negative, "power of w where A < 0"),
+                       number("lambda_neg", vespo.lambda_negative, "rate of decay where A < 0")} +
+                aggregation,
+            advantage_arrays(), []<class T>(const problem& p, results& out) {
+              const arguments& a = p.settings;
+              policy_case<B, T> run(p);
+              run.bind();
+              const bool by_row = p["advantage"].shape.size() == 1;
+              const std::int64_t rows = p.extent("B"), n = rows * run.columns();
+              rlhf::importance_inputs<T, typename B::space> in;
+              in.logp = run.in().logp;
+              in.rollout_logp = run.in().old_logp;
+              in.advantage = run.in().advantage;
+              in.weight = run.in().weight;
+              in.mask = run.in().mask;
+              rlhf::importance_outputs<T, typename B::space> to;
+              to.weight = run.work().out(n);
+              if (by_row) to.sequence_weight = run.work().out(rows);
+              const rlhf::importance_weights weights{rlhf::vespo_weight{a.number("k_pos"), a.number("lambda_pos"),
+                                                                        a.number("k_neg"), a.number("lambda_neg")}};
+              require(weights(run.work().backend(), run.sequences(), in, to));
+              run.in().weight = {to.weight.data, n};
+              run.aggregated([&](const auto& how) { run.add(rlhf::reinforce{}, rlhf::none{}, how); });
+              run.finish(out);
+              if (by_row) out.stat("phi", {rows}, run.work().read(to.sequence_weight));
+            });
+
+  table.add("policy_loss", "kl_cov",
+            parameters{number("kl_cov_ratio", rlhf::kl_covariance{}.fraction, "share of the tokens that pay"),
+                       number("ppo_kl_coef", 1, "what they pay: this times |log-ratio|")} +
+                aggregation,
+            advantage_arrays(), []<class T>(const problem& p, results& out) {
+              policy_case<B, T> run(p);
+              run.bind();
+              const std::int64_t n = p.extent("B") * run.columns();
+              const auto selected = run.work().out_bytes(n);
+              const rlhf::kl_covariance choice{.fraction = p.settings.number("kl_cov_ratio")};
+              const auto& in = run.in();
+              const rlhf::selection_inputs<T, typename B::space> from{in.logp, in.old_logp, in.advantage, in.mask, {}};
+              require(rlhf::select_tokens(run.work().backend(), run.sequences(), choice, from, selected));
+              run.aggregated([&](const auto& how) {
+                run.add(rlhf::ppo_clip{.low = 1, .high = std::numeric_limits<double>::infinity()}, rlhf::none{}, how);
+              });
+              run.in().ref_logp = in.old_logp;
+              run.in().keep = rlhf::view<const std::uint8_t, 1, typename B::space>(selected.data, n);
+              const any_weighted_objective price{.which = any_weighted_objective::kind::absolute_penalty,
+                                                 .penalty = {{}, p.settings.number("ppo_kl_coef")}};
+              run.aggregated([&](const auto& how) { run.add(price, rlhf::none{}, how); });
+              run.finish(out);
+              out.stat("selected", {p.extent("B"), run.columns()}, run.work().read(selected));
+            });
 }
 
 /// The objectives that share any_weighted_objective.
@@ -407,6 +573,8 @@ void add_policy_loss(registry& table) {
             }));
 
   add_weighted_objectives<B>(table);
+  add_sequence_objectives<B>(table);
+  add_composed_objectives<B>(table);
 
   inputs with_drop = advantage_arrays();
   with_drop.push_back(required("drop", "B,T"));

@@ -125,6 +125,10 @@ class workspace {
     return {memory_.upload(std::vector<std::int64_t>(static_cast<std::size_t>(n), -1)), n};
   }
 
+  [[nodiscard]] rlhf::view<std::uint8_t, 1, space> out_bytes(std::int64_t n) {
+    return {memory_.upload(std::vector<std::uint8_t>(static_cast<std::size_t>(n), std::uint8_t{255})), n};
+  }
+
   template <class U>
   [[nodiscard]] std::vector<double> read(const rlhf::view<U, 1, space>& v) const {
     std::vector<double> values;

@@ -209,9 +209,8 @@ struct importance_weights {
     if (auto s = sized(out.sequence_weight, "sequence_weight", rows); !s) return s;
     if (auto s = sized(out.sequence_measure, "sequence_measure", rows); !s) return s;
     if (auto s = correction.check(); !s) return s;
-    const bool whole = correction.by_sequence();
-    if (out.sequence_weight &&
-        (!whole || (correction.reads_advantage() && advantage_by_token) || (in.weight && weight_by_token)))
+    const bool whole = correction.by_sequence(in.advantage && advantage_by_token, in.weight && weight_by_token);
+    if (out.sequence_weight && !whole)
       return {errc::argument,
               name,
               "sequence_weight",

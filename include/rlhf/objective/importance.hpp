@@ -137,9 +137,9 @@ struct importance_correction {
     return gate.check();
   }
   /// Do all tokens of a sequence receive the same?
-  [[nodiscard]] constexpr bool by_sequence() const {
+  [[nodiscard]] constexpr bool by_sequence(bool token_advantages, bool token_weights) const {
     return weight.level != weight_of::token && gate.level != mismatch_level::token &&
-           gate.exempt != mismatch_exemption::returning;
+           gate.exempt != mismatch_exemption::returning && !(token_advantages && reads_advantage()) && !token_weights;
   }
   [[nodiscard]] constexpr bool reads_advantage() const { return gate.exempt != mismatch_exemption::nobody; }
 
@@ -237,7 +237,7 @@ struct vespo_weight {
     if (!(smallest > 0)) return remark::argument("vespo_weight", "smallest", smallest, "more than 0");
     return {};
   }
-  [[nodiscard]] constexpr bool by_sequence() const { return true; }
+  [[nodiscard]] constexpr bool by_sequence(bool token_advantages, bool) const { return !token_advantages; }
   [[nodiscard]] constexpr bool reads_advantage() const { return true; }
 
   template <number V>
