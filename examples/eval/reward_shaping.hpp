@@ -5,6 +5,8 @@
 #include "registry.hpp"
 #include "rlhf/driver/reward_shaping.hpp"
 #include "rlhf/reward/kl_controller.hpp"
+#include "rlhf/reward/length_shaping.hpp"
+#include "rlhf/reward/running_scale.hpp"
 #include "workspace.hpp"
 
 namespace eval {
@@ -34,8 +36,84 @@ struct shaping_case {
   }
 };
 
+/// A rule for each response by itself: `f(i)` is the reward of the i-th of `symbol`.
+template <class F>
+void put_rewards(const problem& p, results& out, const char* symbol, const F& f) {
+  std::vector<double> rewards;
+  for (std::size_t i = 0; i < static_cast<std::size_t>(p.extent(symbol)); ++i) rewards.push_back(f(i));
+  out.put("reward", {p.extent(symbol)}, rewards);
+}
+
+/// How a response ended, how long it is, how often it repeats itself, and the scale of the scores.
+inline void add_response_rewards(registry& table) {
+  table.add("reward_shaping", "missing_eos",
+            {number("penalty", rlhf::missing_eos{}.penalty, "what a missing end of text costs, or the reward of it"),
+             word("form", "subtract", {"subtract", "replace"}, "taken off the reward, or in its place")},
+            {required("reward", "K"), required("has_eos", "K")}, []<class T>(const problem& p, results& out) {
+              const rlhf::missing_eos rule{p.settings.number("penalty"), p.settings.word("form") == "replace"};
+              put_rewards(p, out, "K",
+                          [&](std::size_t i) { return rule(p.data("reward")[i], p.data("has_eos")[i] != 0); });
+            });
+  table.add("reward_shaping", "stop_properly",
+            {number("coef", rlhf::stop_properly{}.coefficient, "multiplies, or below 0 replaces, a cut-off reward")},
+            {required("reward", "K"), required("truncated", "K")}, []<class T>(const problem& p, results& out) {
+              const rlhf::stop_properly rule{p.settings.number("coef")};
+              require(rule.check());
+              put_rewards(p, out, "K",
+                          [&](std::size_t i) { return rule(p.data("reward")[i], p.data("truncated")[i] != 0); });
+            });
+  const rlhf::cosine_length cosine{1};
+  table.add("reward_shaping", "cosine_length",
+            {required_number("max_len", "the length at which the cosine ends"),
+             number("min_correct", cosine.min_correct, "reward of a right answer at max_len"),
+             number("max_correct", cosine.max_correct, "reward of a right answer of length 0"),
+             number("min_wrong", cosine.min_wrong, "reward of a wrong answer of length 0"),
+             number("max_wrong", cosine.max_wrong, "reward of a wrong answer at max_len")},
+            {required("length", "K"), required("correct", "K")}, []<class T>(const problem& p, results& out) {
+              const arguments& a = p.settings;
+              const rlhf::cosine_length rule{a.number("max_len"), a.number("min_correct"), a.number("max_correct"),
+                                             a.number("min_wrong"), a.number("max_wrong")};
+              require(rule.check());
+              put_rewards(p, out, "K",
+                          [&](std::size_t i) { return rule(p.data("length")[i], p.data("correct")[i] != 0); });
+            });
+  const rlhf::repetition_penalty repetition;
+  table.add("reward_shaping", "repetition",
+            {number("n", static_cast<double>(repetition.n), "tokens of an n-gram"),
+             number("max_penalty", repetition.max_penalty, "the reward where nothing but repetition is left")},
+            {required("tokens", "K,L"), required("length", "K")}, []<class T>(const problem& p, results& out) {
+              const rlhf::repetition_penalty rule{p.settings.integer_or("n", 1), p.settings.number("max_penalty")};
+              require(rule.check());
+              put_rewards(p, out, "K", [&](std::size_t i) {
+                const double* const row = p.data("tokens").data() + i * static_cast<std::size_t>(p.extent("L"));
+                const auto length = static_cast<std::int64_t>(p.data("length")[i]);
+                if (length < 0 || length > p.extent("L"))
+                  throw failure{"argument", "inputs.length holds a length outside the rows of tokens"};
+                return rule(length, [row](std::int64_t j) { return row[j]; });
+              });
+            });
+  table.add("reward_shaping", "running_scale",
+            {word("form", "normalize", {"normalize", "scale"}, "(x - mean) / std, or x / std"),
+             optional_number("clip", "bound of the result")},
+            {required("score", "K,N")}, []<class T>(const problem& p, results& out) {
+              rlhf::running_scale scale{p.settings.word("form") == "normalize", p.settings.bound("clip"), {}};
+              const std::vector<double>& score = p.data("score");
+              const auto columns = static_cast<std::size_t>(p.extent("N"));
+              std::vector<double> rewards, deviations;
+              for (std::size_t begin = 0; begin < score.size(); begin += columns) {
+                for (std::size_t i = begin; i < begin + columns; ++i) scale.add(score[i]);
+                deviations.push_back(scale.deviation());
+                for (std::size_t i = begin; i < begin + columns; ++i) rewards.push_back(scale(score[i]));
+              }
+              out.put("reward", {p.extent("K"), p.extent("N")}, rewards);
+              out.put("std", {p.extent("K")}, deviations);
+              out.put("mean", scale.seen.mean);
+            });
+}
+
 template <class B>
 void add_reward_shaping(registry& table) {
+  add_response_rewards(table);
   const inputs arrays{required("old_logp", "B,T"), required("ref_logp", "B,T"), optional("mask", "B,T"),
                       optional("score", "B")};
   const parameter clip = optional_interval("score_clip", "bounds of the score before it is used");

@@ -130,19 +130,9 @@ struct rows_kernel {
   }
 };
 
-}  // namespace full_kl_detail
-
-/// KL between the policy's and the reference's distributions, row by row, and its gradient in the policy's logits:
-/// reverse \f$ dK/dz_k = p_k(\log p_k - \log q_k - K)/\tau \f$, forward \f$ (p_k - q_k)/\tau \f$.
-///
-/// Shapes: logits and ref_logits [rows, columns >= vocabulary]. Where the weighing distribution is 0 the term is 0, so an
-/// impossible token of the reference costs infinity only where the policy gives it probability.
-/// Errors: null, shape, argument. Cost: three reads of each row (four with the gradient); rows stay in cache.
-/// Source: catalogue K-09.
-template <class B, class L = float, class T = compute_t<L>, class Space = typename B::space>
-  requires backend<B>
-status full_kl(B& be, full_kl_inputs<L, Space> in, const full_kl_outputs<L, T, Space>& out) {
-  constexpr const char* name = "full_kl";
+/// Do the shapes fit? Sets the vocabulary where it was left open.
+template <class L, class T, class Space>
+[[nodiscard]] status check(const char* name, full_kl_inputs<L, Space>& in, const full_kl_outputs<L, T, Space>& out) {
   const std::int64_t rows = in.logits.rows;
   if (rows > 0 && !in.logits) return remark::null(name, "logits");
   if (rows > 0 && !in.ref_logits) return remark::null(name, "ref_logits");
@@ -170,9 +160,25 @@ status full_kl(B& be, full_kl_inputs<L, Space> in, const full_kl_outputs<L, T, S
             static_cast<double>(out.grad_logits.columns),
             0,
             "at least the vocabulary"};
+  return {};
+}
+
+}  // namespace full_kl_detail
+
+/// KL between the policy's and the reference's distributions, row by row, and its gradient in the policy's logits:
+/// reverse \f$ dK/dz_k = p_k(\log p_k - \log q_k - K)/\tau \f$, forward \f$ (p_k - q_k)/\tau \f$.
+///
+/// Shapes: logits and ref_logits [rows, columns >= vocabulary]. Where the weighing distribution is 0 the term is 0, so an
+/// impossible token of the reference costs infinity only where the policy gives it probability.
+/// Errors: null, shape, argument. Cost: three reads of each row (four with the gradient); rows stay in cache.
+/// Source: catalogue K-09.
+template <class B, class L = float, class T = compute_t<L>, class Space = typename B::space>
+  requires backend<B>
+status full_kl(B& be, full_kl_inputs<L, Space> in, const full_kl_outputs<L, T, Space>& out) {
+  if (auto s = full_kl_detail::check("full_kl", in, out); !s) return s;
   return in.direction == kl_direction::forward
-             ? be.rows(rows, full_kl_detail::rows_kernel<T, L, Space, true>{in, out}, nullptr)
-             : be.rows(rows, full_kl_detail::rows_kernel<T, L, Space, false>{in, out}, nullptr);
+             ? be.rows(in.logits.rows, full_kl_detail::rows_kernel<T, L, Space, true>{in, out}, nullptr)
+             : be.rows(in.logits.rows, full_kl_detail::rows_kernel<T, L, Space, false>{in, out}, nullptr);
 }
 
 }  // namespace rlhf::inline v1
