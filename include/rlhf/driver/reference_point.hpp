@@ -79,7 +79,7 @@ template <class T, class Space>
 /// `nonzero` divides by the number of responses whose log-ratio is not 0 (HALOs), otherwise by the number of responses (TRL).
 /// How responses are mismatched is the caller's: both libraries take the next row's response of the batch. In data
 /// parallel runs the reference point is the mean over the ranks, taken before the clamp: give this call all of them.
-/// Nothing valid: 0 and `errc::empty_mask`. Source: Ethayarajh et al. 2024, arXiv 2402.01306, section 4.1; catalogue U-01, U-02.
+/// Nothing valid: 0 and `errc::empty_mask`. Source: Ethayarajh et al. 2024, arXiv 2402.01306; catalogue U-01, U-02.
 struct kto_reference_point {
   bool nonzero = false;
 
@@ -104,7 +104,7 @@ struct kto_reference_point {
 
 /// BCO's reference point: the mean of all implicit rewards beta (log pi - log ref) seen so far, this batch included where
 /// `update` comes before the loss, as it should. A host object: keep it between steps, save it with the model.
-/// Source: Jung et al. 2024, arXiv 2404.04656, section 4.2; catalogue U-04. It starts at mean 0, variance 1 and a count of
+/// Source: Jung et al. 2024, arXiv 2404.04656; catalogue U-04. It starts at mean 0, variance 1 and a count of
 /// 1e-24 as the published running moments do, so that the first batch decides.
 struct running_reference {
   double beta = 0.1;

@@ -31,7 +31,7 @@ template <number V>
 ///
 /// K, the field `reference_point` in nats, is an estimate of KL(pi || ref) and a constant: see kto_reference_point.
 /// Range [0, max(w_d, w_u)]. The authors advise (w_d n_d) / (w_u n_u) in [1, 4/3], n the numbers of responses.
-/// Source: Ethayarajh et al. 2024, arXiv 2402.01306, eq. 8; catalogue U-01, U-02.
+/// Source: Ethayarajh et al. 2024, arXiv 2402.01306; catalogue U-01, U-02.
 struct kto {
   double beta = 0.1;
   double desirable_weight = 1;
@@ -74,7 +74,7 @@ struct apo_zero_unpaired {
 ///
 /// delta, the field `reference_point`, is in units of reward: the running mean of all rewards, see running_reference.
 /// Weights for the mismatch of the two sets of prompts go into `weight`: see prompt_match_weight.
-/// Source: Jung et al. 2024, arXiv 2404.04656, eq. 12; catalogue U-04.
+/// Source: Jung et al. 2024, arXiv 2404.04656; catalogue U-04.
 struct bco {
   double beta = 0.1;
   static constexpr unsigned reads = field::label | field::ref_logp | field::reference_point;
@@ -97,7 +97,7 @@ struct bco {
 
 /// How much an undesirable response counts in BCO when desirable and undesirable ones come from different prompts:
 /// \f$ [p/(1-p)]_{low}^{high} \f$, p a classifier's probability that its prompt is from the desirable set. A weight, not a
-/// loss; desirable responses count 1. Source: ibid., section 4.3; catalogue U-04, with the published 1e-8 in the divisor.
+/// loss; desirable responses count 1. Source: ibid.; catalogue U-04, with the published 1e-8 in the divisor.
 struct prompt_match_weight {
   double low = 0.5;
   double high = 10;
@@ -156,7 +156,7 @@ struct una_reward {
 
 /// NPO: \f$ -\frac2\beta\log\sigma(-z) \f$: DPO's rejected side alone, to unlearn responses; labels are not read. Its
 /// gradient is that of gradient ascent times \f$ 2\sigma(z) \f$, which fades as the response is forgotten.
-/// Source: Zhang et al. 2024, arXiv 2404.05868, eq. 3.
+/// Source: Zhang et al. 2024, arXiv 2404.05868.
 struct negative_preference {
   double beta = 0.1;
   static constexpr unsigned reads = field::ref_logp;

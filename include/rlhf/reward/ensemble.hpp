@@ -45,7 +45,7 @@ struct ensemble_mean {
 };
 
 /// Worst-case optimisation: the lowest score; at a tie the first member takes the slope.
-/// Source: Coste et al. 2023, arXiv 2310.02743, eq. 4. Catalogue R-09, spec-b-9.
+/// Source: Coste et al. 2023, arXiv 2310.02743. Catalogue R-09, spec-b-9.
 struct worst_case {
   template <class Members>
   RLHF_HD RLHF_INLINE double operator()(const Members& members) const {
@@ -58,7 +58,7 @@ struct worst_case {
 };
 
 /// Uncertainty-weighted optimisation: \f$ \bar r - \lambda\,\mathrm{Var}(r) \f$.
-/// Source: ibid., eq. 5; lambda 0.5 in its best-of-n runs with the variance over n, 0.1 in its PPO runs with that over n - 1.
+/// Source: ibid.; lambda 0.5 in its best-of-n runs with the variance over n, 0.1 in its PPO runs with that over n - 1.
 struct uncertainty_weighted {
   double lambda = 0.5;
   bool sample = false;  ///< divide by n - 1

@@ -37,7 +37,7 @@ struct length_correlation {
 ///   mean -log sigma(D) + c_o |<w_q, w_l>| + c_l [(1 - corr(L, r_l)) + |corr(L, r_q)| + |corr(L, r_q + r_l)|].
 /// The correlations are over all responses of the batch, chosen and rejected; give the whole batch. Only the quality score is
 /// used afterwards. The last term is in the published program, not in the paper: `total_correlation` turns it off.
-/// Source: Chen et al. 2024, arXiv 2402.07319, section 3. Catalogue R-09.
+/// Source: Chen et al. 2024, arXiv 2402.07319. Catalogue R-09.
 struct odin {
   double orthogonality = 1;  ///< c_o, times the absolute inner product of the heads' normalised weights
   double correlation = 1;    ///< c_l

@@ -8,7 +8,7 @@ namespace rlhf::inline v1 {
 
 /// Binary outcome: the cross-entropy \f$ -y\log\sigma(r) - (1-y)\log\sigma(-r) \f$ of a score's sigmoid and an outcome y in
 /// [0, 1], given as `returns`: one score a response, or one a step for a process reward model. Use it in a value_loss.
-/// Source: Cobbe et al. 2021, arXiv 2110.14168, section 4.2; catalogue R-06.
+/// Source: Cobbe et al. 2021, arXiv 2110.14168; catalogue R-06.
 struct binary_outcome {
   static constexpr unsigned reads = field::returns;
   template <number V>
