@@ -537,7 +537,8 @@ void add_step_advantage(registry& table) {
   const rlhf::optimal_token_baseline optimal;
   table.add("advantage", "optimal_token_baseline",
             {number("eps", optimal.epsilon, "added to the divisor of the baseline"),
-             flag("compact", optimal.compact, "positions count valid tokens only (tool use)")},
+             flag("compact", optimal.compact, "positions count valid tokens only (tool use)"),
+             flag("handle_zero_tail", optimal.zero_tail, "no baseline for what is longer than the second-longest")},
             {required("reward", "N,T"), optional("mask", "N,T"), required("group", "N"), required("old_logp", "N,T"),
              required("sum_p2", "N,T"), optional("is_weight", "N,T")},
             []<class T>(const problem& p, results& out) {
@@ -555,7 +556,7 @@ void add_step_advantage(registry& table) {
               rlhf::token_baseline_outputs<T, space> to;
               to.advantage = work.out(n);
               to.returns = work.out(n);
-              const rlhf::token_baseline driver{{a.number("eps"), a.flag("compact")}};
+              const rlhf::token_baseline driver{{a.number("eps"), a.flag("compact"), a.flag("handle_zero_tail")}};
               require(driver(work.backend(), work.rows(rows, columns), in, to));
               out.put("advantage", {rows, columns}, work.read(to.advantage));
               out.put("returns", {rows, columns}, work.read(to.returns));

@@ -286,6 +286,8 @@ TEST_CASE("the gradients on the pages of value losses and reward models") {
     const bool inside = std::abs(value - old) <= clip, plain = std::abs(value - target) >= std::abs(bounded - target);
     CHECK(clipped_value{}(v).partial[0] == Approx(inside || plain ? value - target : 0));
     CHECK(squared_value{}(v).partial[0] == Approx(value - target));
+    const double delta = 0.3, error = std::min(std::max(value - target, -delta), delta);
+    CHECK(huber_value{.delta = delta}(v).partial[0] == Approx(inside || plain ? error : 0));
   }
   using V = dual<double, 2>;
   const score_pair<V> p{V::variable(1.2, 0), V::variable(0.4, 1), 0.5, 0.8};

@@ -1,6 +1,8 @@
 // The optimal token baseline: its definition, tails, lone responses, gaps, tool output between turns.
 
 #include "rlhf/driver/token_baseline.hpp"
+#include <utility>
+
 #include "formula/support.hpp"
 
 namespace {
@@ -53,11 +55,11 @@ result run(const rlhf::optimal_token_baseline& how, const rlhf::layout<>& sequen
 TEST_CASE("the optimal token baseline by its definition, in slots and in tokens") {
   const batch b(101, 7, 11);
   const std::vector<std::int64_t> offsets = {0, 3, 4, 7}, order = {0, 2, 5, 1, 3, 4, 6};
-  for (const bool compact : {false, true}) {
-    const rlhf::optimal_token_baseline how{.epsilon = 0.01, .compact = compact};
+  for (const auto& [compact, zero_tail] : {std::pair{false, true}, std::pair{true, true}, std::pair{true, false}}) {
+    const rlhf::optimal_token_baseline how{.epsilon = 0.01, .compact = compact, .zero_tail = zero_tail};
     const auto r = run(how, rlhf::padded(7, 11), b.inputs({rlhf::packed(offsets), order.data()}));
     // Position, summed squared gradient and reward to go of each valid slot.
-    std::vector<std::int64_t> position(77, -1);
+    std::vector<std::int64_t> position(77, -1), length(7);
     numbers weight(77), to_go(77);
     for (std::int64_t row = 0; row < 7; ++row) {
       std::int64_t tokens = 0;
@@ -73,7 +75,9 @@ TEST_CASE("the optimal token baseline by its definition, in slots and in tokens"
           if (b.mask[static_cast<std::size_t>(row * 11 + later)] != 0)
             to_go[i] += b.reward[static_cast<std::size_t>(row * 11 + later)];
       }
+      length[static_cast<std::size_t>(row)] = tokens;
     }
+    int tails = 0;
     for (std::size_t g = 0; g < 3; ++g)
       for (std::int64_t k = offsets[g]; k < offsets[g + 1]; ++k)
         for (std::int64_t t = 0; t < 11; ++t) {
@@ -83,19 +87,29 @@ TEST_CASE("the optimal token baseline by its definition, in slots and in tokens"
             continue;
           }
           double above = 0, below = 0;
-          int there = 0;
+          bool tail = offsets[g + 1] - offsets[g] == 1;
+          if (zero_tail && !tail) {
+            tail = true;
+            for (std::int64_t other = offsets[g]; other < offsets[g + 1]; ++other)
+              if (other != k && position[i] < length[static_cast<std::size_t>(order[static_cast<std::size_t>(other)])])
+                tail = false;
+            const auto own = length[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])];
+            for (std::int64_t other = offsets[g]; other < offsets[g + 1]; ++other)
+              if (other != k && own <= length[static_cast<std::size_t>(order[static_cast<std::size_t>(other)])])
+                tail = false;  // not the longest, or not alone
+            tails += tail ? 1 : 0;
+          }
           for (std::int64_t other = offsets[g]; other < offsets[g + 1]; ++other)
             for (std::int64_t u = 0; u < 11; ++u) {
               const auto j = static_cast<std::size_t>(order[static_cast<std::size_t>(other)] * 11 + u);
               if (position[j] != position[i]) continue;
               above += weight[j] * to_go[j];
               below += weight[j];
-              ++there;
             }
           CHECK(r.returns[i] == Approx(to_go[i]).epsilon(1e-12).margin(1e-14));
-          CHECK(r.advantage[i] ==
-                Approx(to_go[i] - (there > 1 ? above / (below + 0.01) : 0)).epsilon(1e-12).margin(1e-14));
+          CHECK(r.advantage[i] == Approx(to_go[i] - (tail ? 0 : above / (below + 0.01))).epsilon(1e-12).margin(1e-14));
         }
+    CHECK((tails > 0) == zero_tail);  // the batch has some
   }
 }
 

@@ -10,15 +10,17 @@ namespace rlhf::inline v1 {
 /// W_{it} = \sum_{s\le t} q_{is} \f$ over the responses i of a group that have a token at position t.
 ///
 /// q is what the forward pass tells of a token's squared gradient in the logits, \f$ (1 - 2\pi + \sum_v \pi_v^2)\,w^2 \f$, pi the
-/// probability of the token and w its importance weight (1 without one); G is the undiscounted reward to go. Where fewer than
-/// two responses have a token the baseline is 0: in groups of one, and behind the second-longest response.
+/// probability of the token and w its importance weight (1 without one); G is the undiscounted reward to go.
 ///
+/// A group of one has the baseline 0. `zero_tail`: so has the only longest response from the position that is the length of the
+/// second-longest, where it would be compared with itself; false: its advantage is 0 there, but for epsilon.
 /// `compact`: positions count valid tokens only, so that the turns of a conversation line up whatever tools wrote between
 /// them (verl's variant for tool use); else a position is a slot.
 /// Source: Li et al. 2026, The Optimal Token Baseline; verl. Catalogue E-14.
 struct optimal_token_baseline {
   double epsilon = 1e-8;
   bool compact = false;
+  bool zero_tail = true;
 
   [[nodiscard]] constexpr status check() const {
     if (!(epsilon >= 0)) return remark::argument("optimal_token_baseline", "epsilon", epsilon, "0 or more");
@@ -28,10 +30,10 @@ struct optimal_token_baseline {
   [[nodiscard]] RLHF_HD RLHF_INLINE double squared_gradient(double logp, double square_sum, double importance) const {
     return (1 - 2 * exp(logp) + square_sum) * importance * importance;
   }
-  /// B from the sums of W, of W G and the number of responses at a position.
-  [[nodiscard]] RLHF_HD RLHF_INLINE double baseline(double weight, double weighted, std::int64_t responses) const {
+  /// B from the sums of W and of W G at a position.
+  [[nodiscard]] RLHF_HD RLHF_INLINE double baseline(double weight, double weighted) const {
     const double divisor = weight + epsilon;
-    return responses > 1 && divisor != 0 ? weighted / divisor : 0;
+    return divisor != 0 ? weighted / divisor : 0;
   }
 };
 

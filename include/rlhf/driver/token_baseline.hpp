@@ -42,8 +42,9 @@ struct walk_response {
   layout<Space> sequences;
   token_baseline_inputs<T, Space> in;
   token_baseline_outputs<T, Space> out;
-  double* to_go;        // by slot
-  position* positions;  // by position
+  double* to_go;          // by slot
+  position* positions;    // by position
+  std::int64_t* lengths;  // by sequence: valid tokens
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t, accumulator<V, 0, 0>&) const {}
 
@@ -59,13 +60,15 @@ struct walk_response {
       if (out.advantage && !valid) out.advantage[i] = T(0);
     }
     double weight = 0;
-    std::int64_t next = range.begin;
+    std::int64_t tokens = 0;
     for (std::int64_t i = range.begin; i < range.end; ++i) {
       if (in.mask && in.mask[i] == 0) continue;
       weight += how.squared_gradient(static_cast<double>(in.old_logp[i]), static_cast<double>(in.square_sum[i]),
                                      in.importance ? static_cast<double>(in.importance[i]) : 1);
-      positions[how.compact ? next++ : i] = {i, to_go[i], weight};
+      positions[how.compact ? range.begin + tokens : i] = {i, to_go[i], weight};
+      ++tokens;
     }
+    lengths[s] = tokens;
   }
 };
 
@@ -78,17 +81,29 @@ struct walk_group {
   layout<Space> sequences;
   grouping<Space> groups;
   const position* positions;
+  const std::int64_t* lengths;
   view<T, 1, Space> advantage;
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t, accumulator<V, 0, 0>&) const {}
 
   RLHF_HD RLHF_INLINE void finish(std::int64_t g, const totals<0>&) const {
     const segment members = groups.groups[g];
+    const bool alone = members.end - members.begin < 2;
+    std::int64_t longest = -1, first = -1, second = -1;  // a tie for the longest: the second is as long, no tail
+    for (std::int64_t j = members.begin; j < members.end; ++j) {
+      const std::int64_t s = groups[j], tokens = lengths[s];
+      if (tokens > first) {
+        second = first;
+        first = tokens;
+        longest = s;
+      } else if (tokens > second) {
+        second = tokens;
+      }
+    }
     bool more = true;
     for (std::int64_t t = 0; more; ++t) {
       more = false;
       double weight = 0, weighted = 0;
-      std::int64_t responses = 0;
       for (std::int64_t j = members.begin; j < members.end; ++j) {
         const segment range = sequences[groups[j]];
         if (range.begin + t >= range.end) continue;
@@ -97,14 +112,15 @@ struct walk_group {
         if (p.slot < 0) continue;
         weight += p.weight;
         weighted += p.weight * p.returns;
-        ++responses;
       }
-      const double baseline = how.baseline(weight, weighted, responses);
+      const double baseline = alone ? 0 : how.baseline(weight, weighted);
       for (std::int64_t j = members.begin; j < members.end; ++j) {
         const segment range = sequences[groups[j]];
         if (range.begin + t >= range.end) continue;
         const position& p = positions[range.begin + t];
-        if (p.slot >= 0) advantage[p.slot] = static_cast<T>(p.returns - baseline);
+        if (p.slot < 0) continue;
+        const bool tail = how.zero_tail && groups[j] == longest && first > second && t >= second;
+        advantage[p.slot] = static_cast<T>(p.returns - (tail ? 0 : baseline));
       }
     }
   }
@@ -141,14 +157,15 @@ struct token_baseline {
     if (auto s = how.check(); !s) return s;
     auto to_go = be.template scratch<double>(n);
     auto positions = be.template scratch<position>(n);
-    if (!to_go.data() || !positions.data()) return remark::memory(name);
-    if (auto s = be.segment_reduce(sequences,
-                                   walk_response<T, Space>{how, sequences, in, out, to_go.data(), positions.data()});
+    auto lengths = be.template scratch<std::int64_t>(sequences.sequences);
+    if (!to_go.data() || !positions.data() || !lengths.data()) return remark::memory(name);
+    if (auto s = be.segment_reduce(sequences, walk_response<T, Space>{how, sequences, in, out, to_go.data(),
+                                                                      positions.data(), lengths.data()});
         !s)
       return s;
     if (!out.advantage) return {};
-    return be.segment_reduce(in.groups.groups,
-                             walk_group<T, Space>{how, sequences, in.groups, positions.data(), out.advantage});
+    return be.segment_reduce(in.groups.groups, walk_group<T, Space>{how, sequences, in.groups, positions.data(),
+                                                                    lengths.data(), out.advantage});
   }
 };
 
