@@ -126,6 +126,20 @@ TEST_CASE("the optimal token baseline: equal proxies give the mean; tails and lo
   // A single token at position 2 is the tail of the longest; the last group has one response.
 }
 
+TEST_CASE("two longest responses have no tail, even where gaps leave one of them alone") {
+  rlhf::token_baseline_inputs<double> in;
+  const numbers reward = {1, 0, 4, 2, 2, 0}, logp(6, std::log(0.5)), square_sum(6, 0.5);
+  const std::vector<std::uint8_t> mask = {1, 0, 1, 1, 1, 0};
+  in.groups = {rlhf::padded(1, 2)};
+  in.reward = reward;
+  in.old_logp = logp;
+  in.square_sum = square_sum;
+  in.mask = mask;
+  // Slots 1 and 2 have one token each: compared with itself, it has advantage 0. In tokens they line up.
+  CHECK(run({.epsilon = 0}, rlhf::padded(2, 3), in).advantage == numbers{0.5, 0, 0, -0.5, 0, 0});
+  CHECK(run({.epsilon = 0, .compact = true}, rlhf::padded(2, 3), in).advantage == numbers{0.5, 0, 1, -0.5, -1, 0});
+}
+
 TEST_CASE("tool output between turns: compact positions line up with a batch without it") {
   const batch b(102, 4, 9);
   const std::vector<std::int64_t> groups = {0, 4};
