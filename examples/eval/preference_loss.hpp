@@ -7,13 +7,18 @@
 #include <string>
 
 #include "registry.hpp"
+#include "rlhf/advantage/optimal_value.hpp"
 #include "rlhf/algorithm/aot.hpp"
+#include "rlhf/algorithm/kto_pair.hpp"
 #include "rlhf/algorithm/tdpo.hpp"
 #include "rlhf/algorithm/wpo.hpp"
+#include "rlhf/driver/grouped.hpp"
 #include "rlhf/driver/policy_loss.hpp"
 #include "rlhf/driver/preference_loss.hpp"
+#include "rlhf/driver/unpaired_loss.hpp"
 #include "rlhf/objective/anchored.hpp"
 #include "rlhf/objective/divergence.hpp"
+#include "rlhf/objective/exploration.hpp"
 #include "rlhf/objective/margin.hpp"
 #include "rlhf/objective/negative_feedback.hpp"
 #include "rlhf/objective/one_of.hpp"
@@ -21,6 +26,7 @@
 #include "rlhf/objective/reference_free.hpp"
 #include "rlhf/objective/self_play.hpp"
 #include "rlhf/objective/token.hpp"
+#include "rlhf/objective/unpaired.hpp"
 #include "workspace.hpp"
 
 namespace eval {
@@ -152,6 +158,109 @@ struct pair_names {
   bool with_stats = true;
 };
 
+/// The token losses that belong to methods of pairs.
+using any_pair_token =
+    rlhf::one_of<rlhf::negative_log_likelihood, rlhf::bidirectional_negative_feedback, rlhf::nash_md_token>;
+
+/// A sum of token losses of one side: its terms per row and what flows back.
+struct token_terms {
+  double loss = 0;
+  std::vector<double> per_row, grad_logp, grad_entropy;
+};
+template <class B, class T>
+[[nodiscard]] token_terms sum_of_tokens(workspace<B, T>& work, const problem& p, const any_pair_token& objective,
+                                        const std::string& logp, const std::string& ref, const std::string& entropy,
+                                        const std::string& mask, const std::vector<double>& advantage, double scale) {
+  using space = typename B::space;
+  const std::int64_t rows = p[logp].shape[0], columns = p[logp].shape[1], n = rows * columns;
+  rlhf::token_inputs<T, space> in;
+  in.logp = work.in(p, logp);
+  if (!ref.empty()) in.ref_logp = work.in(p, ref);
+  if (!entropy.empty()) in.entropy = work.in(p, entropy);
+  if (!advantage.empty()) in.advantage = work.in(spread(advantage, columns));
+  const std::vector<double> valid = mask_or_ones(p, mask, n);
+  in.mask = work.mask(valid);
+  rlhf::token_outputs<T, space> to;
+  to.grad_logp = work.out(n);
+  to.grad_entropy = work.out(n);
+  to.per_token = work.out(n);
+  // A sum over all tokens; `scale` is what the mean over rows makes of it.
+  const rlhf::policy_loss<any_pair_token, rlhf::none, rlhf::token_sum> driver{objective, {}, {}};
+  require(driver(work.backend(), work.rows(rows, columns), in, to));
+  token_terms out;
+  out.grad_logp = work.read(to.grad_logp);
+  out.grad_entropy = work.read(to.grad_entropy);
+  out.per_row.resize(static_cast<std::size_t>(rows));
+  const std::vector<double> items = work.read(to.per_token);
+  for (std::size_t i = 0; i < items.size(); ++i)
+    if (valid[i] != 0) out.per_row[i / static_cast<std::size_t>(columns)] += items[i];
+  for (const double x : out.per_row) out.loss += x * scale;
+  for (auto* g : {&out.grad_logp, &out.grad_entropy})
+    for (double& x : *g) x *= scale;
+  return out;
+}
+
+/// The losses of single responses that belong to methods of pairs.
+using any_response_term = rlhf::one_of<rlhf::optimism, rlhf::nash_md, rlhf::optimal_advantage_regression>;
+
+/// A mean over responses given as sums, and what flows back.
+struct response_terms {
+  double loss = 0;
+  std::vector<double> per_item, gradient;
+};
+template <class B, class T>
+[[nodiscard]] response_terms mean_over_responses(workspace<B, T>& work, const any_response_term& objective,
+                                                 const std::vector<double>& logp, const std::vector<double>& ref,
+                                                 const std::vector<double>& label = {},
+                                                 const std::vector<double>& reference_point = {}) {
+  using space = typename B::space;
+  const auto n = static_cast<std::int64_t>(logp.size());
+  rlhf::unpaired_inputs<T, space> in;
+  in.logp = work.in(logp);
+  in.ref_logp = work.in(ref);
+  if (!label.empty()) in.label = work.in(label);
+  if (!reference_point.empty()) in.reference_point = work.in(reference_point);
+  rlhf::unpaired_outputs<T, space> to;
+  to.loss = work.out(1);
+  to.grad_logp = work.out(n);
+  to.per_response = work.out(n);
+  require(rlhf::unpaired_loss<any_response_term>{objective, {}}(work.backend(), in, to));
+  return {work.read_one(to.loss), work.read(to.per_response), work.read(to.grad_logp)};
+}
+
+/// Nash-MD: token by token, or of the whole response.
+template <class B, class T>
+void run_nash_md(const problem& p, results& out) {
+  const double beta = p.settings.number("beta");
+  const std::int64_t rows = p.extent("B"), columns = p.extent("T");
+  const auto width = static_cast<std::size_t>(columns);
+  workspace<B, T> work;
+  response_terms whole;
+  std::vector<double> gradient;
+  if (p.settings.word("mode") == "token") {
+    std::vector<double> advantage = p.data("prob");
+    for (double& x : advantage) x -= 0.5;
+    const token_terms found = sum_of_tokens<B, T>(work, p, rlhf::nash_md_token{beta}, "logp", "ref_logp", "", "mask",
+                                                  advantage, 1 / static_cast<double>(rows));
+    whole.loss = found.loss;
+    whole.per_item = found.per_row;
+    gradient = found.grad_logp;
+  } else {
+    const std::vector<double> mask = mask_or_ones(p, "mask", rows * columns);
+    const auto sums = [&](const std::string& name) {
+      std::vector<double> total(static_cast<std::size_t>(rows));
+      for (std::size_t i = 0; i < mask.size(); ++i)
+        if (mask[i] != 0) total[i / width] += p.data(name)[i];
+      return total;
+    };
+    whole = mean_over_responses<B, T>(work, rlhf::nash_md{beta}, sums("logp"), sums("ref_logp"), p.data("prob"));
+    for (std::size_t i = 0; i < mask.size(); ++i) gradient.push_back(mask[i] != 0 ? whole.gradient[i / width] : 0.0);
+  }
+  out.put("per_item", {rows}, whole.per_item);
+  out.put("loss", whole.loss);
+  out.gradient("logp", {rows, columns}, gradient);
+}
+
 /// One case of preference_loss: reads its arrays once, then calls the driver in the form that they have.
 template <class B, class T>
 class preference_case {
@@ -247,7 +356,7 @@ class preference_case {
   }
 
   void finish() {
-    out_.put("per_item", {pairs_}, per_item_);
+    out_.put("per_item", {static_cast<std::int64_t>(per_item_.size())}, per_item_);
     out_.put("loss", loss_);
     out_.gradient(names_.chosen, p_[names_.chosen].shape, grad_chosen_);
     out_.gradient(names_.rejected, p_[names_.rejected].shape, grad_rejected_);
@@ -259,6 +368,30 @@ class preference_case {
     put(out_, stats_);
   }
   void add_to_loss(double term) { loss_ += term; }
+  /// A mean over responses of their own beside the pairs.
+  void add_optimism(double coefficient, const std::string& name, bool in_items) {
+    optimism_ = mean_over_responses<B, T>(work_, rlhf::optimism{coefficient}, p_.data(name), p_.data("ref_" + name));
+    loss_ += optimism_.loss;
+    for (std::size_t i = 0; in_items && i < per_item_.size(); ++i) per_item_[i] += optimism_.per_item[i];
+  }
+  void put_optimism(const problem& p, results& out, const std::string& name) const {
+    out.gradient(name, p[name].shape, optimism_.gradient);
+  }
+  /// Items of both sides, one after the other.
+  void finish_as_kto(double beta) {
+    if (by_token_) throw failure{"shape", "kto_pair wants sums [P]"};
+    rlhf::pair_outputs<T, space> to;
+    to.loss = work_.out(1);
+    to.grad_chosen = work_.out(pairs_);
+    to.grad_rejected = work_.out(pairs_);
+    to.per_pair = work_.out(2 * pairs_);
+    require(rlhf::kto_pair{beta}(work_.backend(), sums(), to));
+    per_item_ = work_.read(to.per_pair);
+    loss_ = work_.read_one(to.loss);
+    grad_chosen_ = work_.read(to.grad_chosen);
+    grad_rejected_ = work_.read(to.grad_rejected);
+    finish();
+  }
   /// What flows into the KL of each token is a multiple of what flows into its log-probability.
   void put_kl_gradients(double chosen, double rejected) {
     const auto times = [](std::vector<double> g, double by) {
@@ -345,6 +478,7 @@ class preference_case {
   bool by_token_;
   rlhf::statistics stats_;
   double loss_ = 0, nll_ = 0;
+  response_terms optimism_;
   std::vector<double> per_item_, grad_chosen_, grad_rejected_, reward_chosen_, reward_rejected_;
 };
 
@@ -381,48 +515,6 @@ class preference_case {
   if (type == "ipo") return rlhf::cpo_ipo{beta};
   if (type == "tpo-l") return rlhf::simpo{beta, a.number("gamma"), a.number("label_smoothing")};
   return rlhf::cpo{beta, a.number("label_smoothing")};
-}
-
-/// The token losses that belong to methods of pairs.
-using any_pair_token =
-    rlhf::one_of<rlhf::negative_log_likelihood, rlhf::bidirectional_negative_feedback, rlhf::nash_md_token>;
-
-/// A sum of token losses of one side: its terms per row and what flows back.
-struct token_terms {
-  double loss = 0;
-  std::vector<double> per_row, grad_logp, grad_entropy;
-};
-template <class B, class T>
-[[nodiscard]] token_terms sum_of_tokens(workspace<B, T>& work, const problem& p, const any_pair_token& objective,
-                                        const std::string& logp, const std::string& ref, const std::string& entropy,
-                                        const std::string& mask, const std::vector<double>& advantage, double scale) {
-  using space = typename B::space;
-  const std::int64_t rows = p[logp].shape[0], columns = p[logp].shape[1], n = rows * columns;
-  rlhf::token_inputs<T, space> in;
-  in.logp = work.in(p, logp);
-  if (!ref.empty()) in.ref_logp = work.in(p, ref);
-  if (!entropy.empty()) in.entropy = work.in(p, entropy);
-  if (!advantage.empty()) in.advantage = work.in(spread(advantage, columns));
-  const std::vector<double> valid = mask_or_ones(p, mask, n);
-  in.mask = work.mask(valid);
-  rlhf::token_outputs<T, space> to;
-  to.grad_logp = work.out(n);
-  to.grad_entropy = work.out(n);
-  to.per_token = work.out(n);
-  // A sum over all tokens; `scale` is what the mean over rows makes of it.
-  const rlhf::policy_loss<any_pair_token, rlhf::none, rlhf::token_sum> driver{objective, {}, {}};
-  require(driver(work.backend(), work.rows(rows, columns), in, to));
-  token_terms out;
-  out.grad_logp = work.read(to.grad_logp);
-  out.grad_entropy = work.read(to.grad_entropy);
-  out.per_row.resize(static_cast<std::size_t>(rows));
-  const std::vector<double> items = work.read(to.per_token);
-  for (std::size_t i = 0; i < items.size(); ++i)
-    if (valid[i] != 0) out.per_row[i / static_cast<std::size_t>(columns)] += items[i];
-  for (const double x : out.per_row) out.loss += x * scale;
-  for (auto* g : {&out.grad_logp, &out.grad_entropy})
-    for (double& x : *g) x *= scale;
-  return out;
 }
 
 /// TDPO from logits: the whole of it is one call of the library.
@@ -801,6 +893,65 @@ void add_preference_loss(registry& table) {
         for (double& x : gradient) x *= weight;
         out.gradient("gold_logp", p["gold_logp"].shape, gradient);
       });
+
+  const auto with_optimism = [](auto run, const problem& p, results& out, double coefficient, const std::string& name,
+                                bool in_items) {
+    run.add_optimism(coefficient, name, in_items);
+    run.finish();
+    run.put_optimism(p, out, name);
+  };
+  table.add("preference_loss", "selm",
+            beta(0.1) + parameters{number("alpha", 1e-3, "weight of the optimism, times beta")},
+            join(arrays, {required("bonus_logp", "P"), required("ref_bonus_logp", "P")}),
+            [with_optimism]<class T>(const problem& p, results& out) {
+              const double scale = p.settings.number("beta");
+              preference_case<B, T> run(p, out, {.with_stats = false});
+              run.evaluate({rlhf::dpo_sigmoid{scale}, scale});
+              with_optimism(run, p, out, p.settings.number("alpha") * scale, "bonus_logp", true);
+            });
+  table.add("preference_loss", "vpo",
+            beta(0.1) + parameters{number("alpha", 1e-3, "weight of the optimism, times beta"),
+                                   word("mode", "online", {"online", "offline"}, "optimism, or pessimism")},
+            join(arrays, {required("cal_logp", "C2"), required("ref_cal_logp", "C2")}),
+            [with_optimism]<class T>(const problem& p, results& out) {
+              const double scale = p.settings.number("beta"), sign = p.settings.word("mode") == "online" ? 1 : -1;
+              preference_case<B, T> run(p, out, {.with_stats = false});
+              run.evaluate({rlhf::dpo_sigmoid{scale}, scale});
+              with_optimism(run, p, out, sign * p.settings.number("alpha") * scale, "cal_logp", false);
+            });
+  table.add("preference_loss", "nash_md",
+            beta(0.1) + parameters{word("mode", "sequence", {"token", "sequence"}, "token: without the cross terms")},
+            {required("logp", "B,T"), required("ref_logp", "B,T"), optional("mask", "B,T"), required("prob", "B")},
+            []<class T>(const problem& p, results& out) { run_nash_md<B, T>(p, out); });
+  table.add("preference_loss", "a2po",
+            {number("beta1", rlhf::optimal_value{}.beta, "temperature of the value"),
+             number("beta2", rlhf::optimal_advantage_regression{}.beta, "scale of the log-ratio")},
+            {required("logp", "B"), required("ref_logp", "B"), required("reward", "B"), required("reward_ref", "B,N")},
+            []<class T>(const problem& p, results& out) {
+              const arguments& a = p.settings;
+              workspace<B, T> work;
+              const std::int64_t rows = p.extent("B"), n = p.extent("N");
+              rlhf::group_inputs<T, typename B::space> groups;
+              groups.groups.groups = work.rows(rows, n);
+              groups.reward = work.in(p, "reward_ref");
+              const auto values = work.out(rows * n);
+              require(rlhf::grouped<rlhf::optimal_value>{{a.number("beta1")}}(work.backend(), groups, values));
+              const std::vector<double> all = work.read(values);
+              std::vector<double> value;
+              for (std::int64_t i = 0; i < rows; ++i) value.push_back(all[static_cast<std::size_t>(i * n)]);
+              const auto found = mean_over_responses<B, T>(work, rlhf::optimal_advantage_regression{a.number("beta2")},
+                                                           p.data("logp"), p.data("ref_logp"), p.data("reward"), value);
+              out.put("per_item", {rows}, found.per_item);
+              out.put("loss", found.loss);
+              out.put("value", {rows}, value);
+              out.gradient("logp", {rows}, found.gradient);
+            });
+  table.add("preference_loss", "kto_pair", beta(0.1), arrays, []<class T>(const problem& p, results& out) {
+    const double scale = p.settings.number("beta");
+    preference_case<B, T> run(p, out);
+    run.evaluate({rlhf::dpo_sigmoid{scale}, scale});  // for the rewards
+    run.finish_as_kto(scale);
+  });
 
   const inputs samples{required("first_logp", "P"),     required("second_logp", "P"),
                        optional("ref_first_logp", "P"), optional("ref_second_logp", "P"),

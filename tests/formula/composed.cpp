@@ -7,10 +7,14 @@
 #include <vector>
 
 #include "formula/support.hpp"
+#include "rlhf/advantage/optimal_value.hpp"
 #include "rlhf/algorithm/aot.hpp"
 #include "rlhf/algorithm/dpo.hpp"
+#include "rlhf/algorithm/kto_pair.hpp"
 #include "rlhf/algorithm/tdpo.hpp"
 #include "rlhf/algorithm/wpo.hpp"
+#include "rlhf/driver/grouped.hpp"
+#include "rlhf/objective/exploration.hpp"
 #include "rlhf/objective/negative_feedback.hpp"
 
 namespace {
@@ -330,4 +334,107 @@ TEST_CASE("BNF and Nash-MD by token") {
   CHECK(nash.partial[0] == Approx(0.2 * (logp + 3) + 0.25));
   CHECK_FALSE(rlhf::nash_md_token{.beta = -1}.check());
   CHECK_FALSE(rlhf::bidirectional_negative_feedback{.guard = 0}.check());
+}
+
+namespace {
+
+template <class Objective>
+rlhf::dual<double, 1> of_response(const Objective& o, double logp, double ref, double label, double point) {
+  rlhf::labelled_response<rlhf::dual<double, 1>> r;
+  r.logp = rlhf::dual<double, 1>::variable(logp, 0);
+  r.ref_logp = ref;
+  r.label = label;
+  r.reference_point = point;
+  return o(r);
+}
+
+double kto_by_hand(const pair_sums& b, double beta) {
+  double kl[2] = {}, loss = 0;
+  const std::size_t n = b.chosen.size();
+  for (std::size_t i = 0; i < n; ++i) {
+    kl[0] += (b.chosen[i] - b.ref_chosen[i]) / static_cast<double>(n);
+    kl[1] += (b.rejected[i] - b.ref_rejected[i]) / static_cast<double>(n);
+  }
+  for (double& k : kl) k = std::max(k, 0.0);
+  for (std::size_t i = 0; i < n; ++i)
+    loss += 2 - 1 / (1 + std::exp(-beta * (b.chosen[i] - b.ref_chosen[i] - kl[1]))) -
+            1 / (1 + std::exp(-beta * (kl[0] - b.rejected[i] + b.ref_rejected[i])));
+  return loss / static_cast<double>(2 * n);
+}
+
+}  // namespace
+
+TEST_CASE("optimism, Nash-MD and A*-PO on whole responses") {
+  const auto up = of_response(rlhf::optimism{0.03}, -7, -9, 0, 0);
+  CHECK(up.value == Approx(0.06));
+  CHECK(up.partial[0] == 0.03);
+  CHECK_FALSE(rlhf::optimism{infinity}.check());
+  const auto nash = of_response(rlhf::nash_md{.beta = 0.1}, -7, -9, 0.8, 0);
+  CHECK(nash.value == Approx(-7 * (0.2 - 0.3)));
+  CHECK(nash.partial[0] == Approx(0.2 - 0.3));  // the pull is a constant of the loss
+  CHECK_FALSE(rlhf::nash_md{.beta = -1}.check());
+  const auto star = of_response(rlhf::optimal_advantage_regression{.beta = 0.5}, -7, -9, 0.8, 0.6);
+  CHECK(star.value == Approx(0.64));
+  CHECK(star.partial[0] == Approx(2 * 0.8 * 0.5));
+  CHECK(of_response(rlhf::optimal_advantage_regression{.beta = 0.5}, -8.6, -9, 0.8, 0.6).value ==
+        Approx(0).margin(1e-30));
+  CHECK_FALSE(rlhf::optimal_advantage_regression{.beta = 0}.check());
+}
+
+TEST_CASE("the optimal value lies between the mean and the maximum of the rewards") {
+  rlhf::reference_backend backend;
+  const std::vector<double> reward = {0.3, -1, 2, 0.5, not_a_number, 700, not_a_number, 699, 1};
+  const std::vector<std::int64_t> offsets = {0, 5, 6, 7, 9};
+  rlhf::group_inputs<double> in;
+  in.groups.groups = rlhf::packed(offsets);
+  in.reward = reward;
+  const auto values = [&](double beta) {
+    std::vector<double> out(reward.size(), not_a_number);
+    REQUIRE(rlhf::grouped<rlhf::optimal_value>{{beta}}(backend, in, out));
+    return out;
+  };
+  const auto v = values(0.5);
+  CHECK(v[0] == Approx(0.5 * std::log((std::exp(0.6) + std::exp(-2.0) + std::exp(4.0) + std::exp(1.0)) / 4)));
+  for (int j = 1; j < 5; ++j) CHECK(v[static_cast<std::size_t>(j)] == v[0]);
+  CHECK(v[5] == 700);
+  CHECK(v[6] == 0);  // no reward at all
+  CHECK(v[7] == Approx(699 - 0.5 * std::log(2.0)));
+  CHECK(values(1e-3)[0] == Approx(2 - 1e-3 * std::log(4.0)));
+  CHECK(values(1e6)[0] == Approx(0.45).epsilon(1e-4));
+  CHECK_FALSE(rlhf::optimal_value{0}.check());
+}
+
+TEST_CASE("KTO on pairs: the gradient goes through the means of the batch") {
+  rlhf::reference_backend backend;
+  for (const double shift : {0.0, 9.0, -9.0})  // both means clamped or not
+    for (const std::size_t n : {1u, 6u}) {
+      CAPTURE(shift, n);
+      pair_sums b(3, n);
+      for (double& x : b.ref_chosen) x -= shift;
+      for (double& x : b.ref_rejected) x -= shift / 2;
+      std::vector<double> gradient[2] = {std::vector<double>(n), std::vector<double>(n)}, items(2 * n);
+      double loss = 0;
+      rlhf::pair_outputs<double> out;
+      out.loss = {&loss, 1};
+      out.grad_chosen = gradient[0];
+      out.grad_rejected = gradient[1];
+      out.per_pair = items;
+      auto in = b.inputs();
+      in.mask = {};
+      REQUIRE(rlhf::kto_pair{.beta = 0.2}(backend, in, out));
+      CHECK(loss == Approx(kto_by_hand(b, 0.2)).epsilon(1e-12));
+      CHECK(std::accumulate(items.begin(), items.end(), 0.0) / static_cast<double>(2 * n) == Approx(loss));
+      for (int side = 0; side < 2; ++side)
+        for (std::size_t i = 0; i < n; ++i) {
+          const auto f = [&](const std::vector<double>& x) {
+            pair_sums moved = b;
+            (side == 0 ? moved.chosen : moved.rejected) = x;
+            return kto_by_hand(moved, 0.2);
+          };
+          CHECK(gradient[side][i] ==
+                Approx(test::central_difference(f, side == 0 ? b.chosen : b.rejected, i)).epsilon(1e-6).margin(1e-9));
+        }
+      in.mask = b.mask;
+      CHECK(test::text(rlhf::kto_pair{}(backend, in, out)).find("mask") != std::string::npos);
+    }
 }

@@ -59,6 +59,8 @@ struct gae {
       return remark::argument("gae", "gaps", static_cast<double>(gaps), "carry, zero, plain or raw_next");
     return {};
   }
+  /// The same numbers where every slot is a token, in half the work.
+  [[nodiscard]] constexpr gae without_gaps() const { return {gamma, lambda, gap::plain}; }
   /// Beyond the end: the next value, the next advantage, whether a valid token follows.
   [[nodiscard]] RLHF_HD double initial(int k, double bootstrap) const { return k == 0 ? bootstrap : 0; }
 

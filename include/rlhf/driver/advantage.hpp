@@ -161,7 +161,10 @@ struct advantage_estimate {
     if (auto s = sized(out.advantage, "advantage", n); !s) return s;
     if (auto s = sized(out.returns, "returns", n); !s) return s;
     if (auto s = estimator.check(); !s) return s;
-    return be.segment_scan(sequences, advantage_detail::scan_kernel<T, Space, Estimator>{estimator, in, out});
+    Estimator scan = estimator;
+    if constexpr (requires { estimator.without_gaps(); })
+      if (!in.mask) scan = estimator.without_gaps();
+    return be.segment_scan(sequences, advantage_detail::scan_kernel<T, Space, Estimator>{scan, in, out});
   }
 };
 template <class E>
