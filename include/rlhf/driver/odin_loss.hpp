@@ -206,7 +206,8 @@ struct odin_loss {
     if (auto s = sized(out.loss, "loss", 1, false); !s) return s;
     if (auto s = sized(out.per_pair, "per_pair", pairs, false); !s) return s;
     if (auto s = sized(out.grad_head_product, "grad_head_product", 1, false); !s) return s;
-    for (const auto& g : {out.grad_chosen, out.grad_rejected}) {
+    const two_head_gradients<T, Space> sides[] = {out.grad_chosen, out.grad_rejected};
+    for (const auto& g : sides) {
       if (auto s = sized(g.quality, "grad.quality", pairs, false); !s) return s;
       if (auto s = sized(g.length_score, "grad.length_score", pairs, false); !s) return s;
     }
