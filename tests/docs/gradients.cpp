@@ -11,9 +11,14 @@
 #include "rlhf/objective/preference.hpp"
 #include "rlhf/objective/reference_free.hpp"
 #include "rlhf/objective/token.hpp"
+#include "rlhf/objective/unpaired.hpp"
 #include "rlhf/objective/value.hpp"
 #include "rlhf/objective/weighted.hpp"
 #include "rlhf/reward/bradley_terry.hpp"
+#include "rlhf/reward/outcome.hpp"
+#include "rlhf/reward/prior_constrained.hpp"
+#include "rlhf/reward/thurstone.hpp"
+#include "rlhf/reward/ties.hpp"
 #include "support/catch.hpp"
 
 namespace {
@@ -295,4 +300,50 @@ TEST_CASE("the gradients on the pages of value losses and reward models") {
   const V loss = bradley_terry{.label_smoothing = e, .center = kappa, .use_margin = true, .soft_labels = true}(p);
   CHECK(loss.partial[0] == Approx(-s(-u) + (1 - 0.8) + e + 2 * kappa * 1.6));
   CHECK(loss.partial[1] == Approx(s(-u) - (1 - 0.8) - e + 2 * kappa * 1.6));
+}
+
+TEST_CASE("the gradients on the page of single responses") {
+  using V = dual<double>;
+  const double beta = 0.4, point = 0.7, wd = 1.3, wu = 0.6;
+  for (const double h : {-3.0, 0.7, 2.5})
+    for (const double y : {0.0, 1.0}) {
+      CAPTURE(h, y);
+      const labelled_response<V> r{V::variable(h - 5, 0), y, -5, point, 4};
+      const double sign = y == 1 ? -1 : 1, w = y == 1 ? wd : wu, z = beta * h, u = z - beta * point;
+      CHECK(kto{beta, wd, wu}(r).partial[0] == Approx(sign * w * beta * s1(u)));
+      CHECK(apo_zero_unpaired{beta, wd, wu}(r).partial[0] == Approx(sign * w * beta * s1(z)));
+      CHECK(bco{beta}(r).partial[0] == Approx(y == 1 ? -beta * s(point - z) : beta * s(z - point)));
+      CHECK(una_rating{beta}(r).partial[0] == Approx(2 * beta * (s(z) - y) * s1(z)));
+      CHECK(una_binary{beta}(r).partial[0] == Approx(beta * (s(z) - y)));
+      CHECK(una_reward{beta}(r).partial[0] == Approx(2 * beta * (z - y)));
+      CHECK(negative_preference{beta}(r).partial[0] == Approx(2 * s(z)));
+    }
+}
+
+TEST_CASE("the gradients on the page of other reward models") {
+  using V = dual<double, 3>;
+  for (const double d : {-1.6, 0.2, 3.0}) {
+    CAPTURE(d);
+    const auto at = [&](const auto& model, double margin, double points, double tie) {
+      return model(score_pair<V>{V::variable(d, 0), V::variable(0, 1), margin, points, V::variable(tie, 2)});
+    };
+    const double z = d / (std::sqrt(2.0) * 0.8), density = std::exp(-z * z / 2) / std::sqrt(2 * std::acos(-1.0));
+    CHECK(at(thurstone{0.8}, 0, 0, 0).partial[0] ==
+          Approx(-density / (std::sqrt(2.0) * 0.8 * std::erfc(-z / std::sqrt(2.0)) / 2)));
+    CHECK(at(prior_constrained{}, 1.5, 0, 0).partial[0] == Approx(-s(-d) + s(d - 1.5)));
+    const double log_nu = 0.3, all = std::exp(d / 2) + std::exp(-d / 2) + std::exp(log_nu);
+    const double won = std::exp(d / 2) / all, lost = std::exp(-d / 2) / all, m = (won - lost) / 2;
+    const double tied = std::exp(log_nu) / all;
+    CHECK(at(davidson{}, 0, 1, log_nu).partial[0] == Approx(-0.5 + m));
+    CHECK(at(davidson{}, 0, 0, log_nu).partial[0] == Approx(0.5 + m));
+    CHECK(at(davidson{}, 0, 0.5, log_nu).partial[0] == Approx(m));
+    CHECK(at(davidson{}, 0, 0.5, log_nu).partial[2] == Approx(tied - 1));
+    CHECK(at(davidson{}, 0, 1, log_nu).partial[2] == Approx(tied));
+    const double l = 0.4, pw = s(d - l), pl = s(-d - l);
+    CHECK(at(rao_kupper{}, 0, 1, l).partial[0] == Approx(-(1 - pw)));
+    CHECK(at(rao_kupper{}, 0, 0, l).partial[0] == Approx(1 - pl));
+    CHECK(at(rao_kupper{}, 0, 0.5, l).partial[0] == Approx(pw - pl));
+    const value_item<dual<double>> outcome{dual<double>::variable(d, 0), 0, 0.3};
+    CHECK(binary_outcome{}(outcome).partial[0] == Approx(s(d) - 0.3));
+  }
 }
