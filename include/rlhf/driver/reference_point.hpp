@@ -110,8 +110,8 @@ struct running_reference {
   double beta = 0.1;
   moments rewards{1e-24, 0, 1e-24};
 
-  [[nodiscard]] constexpr double mean() const { return rewards.mean; }
-  [[nodiscard]] double variance() const { return rewards.variance(true); }
+  [[nodiscard]] RLHF_INLINE constexpr double mean() const { return rewards.mean; }
+  [[nodiscard]] RLHF_INLINE double variance() const { return rewards.variance(true); }
 
   /// Takes a batch in; waits for the backend. Ranks merge their `moments` instead and give `merge` the result.
   template <class B, class T = float, class Space = typename B::space>
@@ -131,7 +131,7 @@ struct running_reference {
     return {};
   }
   /// Takes in the moments of log-ratios.
-  void merge(const moments& log_ratios) {
+  RLHF_INLINE void merge(const moments& log_ratios) {
     rewards.merge({log_ratios.count, log_ratios.mean * beta, log_ratios.m2 * beta * beta});
   }
 };

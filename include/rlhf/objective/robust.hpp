@@ -43,7 +43,7 @@ struct weight_measure {
 
 namespace robust_detail {
 
-[[nodiscard]] constexpr status check_radius(const char* set, double radius) {
+[[nodiscard]] RLHF_INLINE constexpr status check_radius(const char* set, double radius) {
   return radius >= 0 ? status{} : remark::argument(set, "radius", radius, "0 or more");
 }
 

@@ -32,19 +32,19 @@ struct logit_mixture {
 /// from each of these two. Applied token by token it is not the same as over whole responses, whose distribution it is on rows
 /// that list responses. The reference must not exclude what the policy allows.
 /// Source: Feng et al. 2025, arXiv 2502.04270. Catalogue spec-b-1.
-[[nodiscard]] constexpr logit_mixture pilaf(double beta = 0.1, bool plus = true) {
+[[nodiscard]] RLHF_INLINE constexpr logit_mixture pilaf(double beta = 0.1, bool plus = true) {
   return {plus ? 1 + beta : 1 - beta, plus ? -beta : beta};
 }
 
 /// Nash-MD's opponent \f$ \propto \pi^{1-c}\pi_{ref}^{c} \f$.
 /// Source: Munos et al. 2023, arXiv 2312.00886. Catalogue N-03 (the sampler).
-[[nodiscard]] constexpr logit_mixture geometric_mixture(double coefficient = 0.5) {
+[[nodiscard]] RLHF_INLINE constexpr logit_mixture geometric_mixture(double coefficient = 0.5) {
   return {1 - coefficient, coefficient};
 }
 
 /// The best policy under a KL penalty, \f$ \pi^*\propto\pi_{ref}\,e^{r/\beta} \f$: rows of the reference's log-probabilities and of
 /// rewards. beta times the row's log-sum-exp is the value \f$ \beta\log Z \f$. Catalogue spec-b-10.
-[[nodiscard]] constexpr logit_mixture gibbs(double beta) { return {1, 1 / beta}; }
+[[nodiscard]] RLHF_INLINE constexpr logit_mixture gibbs(double beta) { return {1, 1 / beta}; }
 
 /// T-PILAF: how the pairs of a prompt are drawn and weighed, from \f$ Z_\pm = E_\pi\,e^{\pm\beta\log(\pi/\pi_{ref})} \f$.
 struct pilaf_pairs {

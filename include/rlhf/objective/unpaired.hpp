@@ -11,7 +11,8 @@ namespace rlhf::inline v1 {
 
 namespace unpaired_detail {
 
-[[nodiscard]] constexpr status check_weighted(const char* formula, double beta, double desirable, double undesirable) {
+[[nodiscard]] RLHF_INLINE constexpr status check_weighted(const char* formula, double beta, double desirable,
+                                                          double undesirable) {
   if (!(beta > 0)) return remark::argument(formula, "beta", beta, "more than 0");
   if (!(desirable >= 0)) return remark::argument(formula, "desirable_weight", desirable, "0 or more");
   if (!(undesirable >= 0)) return remark::argument(formula, "undesirable_weight", undesirable, "0 or more");
