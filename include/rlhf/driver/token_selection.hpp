@@ -3,9 +3,9 @@
 
 #include <cstdint>
 
-#include "rlhf/core/numeric.hpp"
 #include "rlhf/driver/weights.hpp"
 #include "rlhf/math/random.hpp"
+#include "rlhf/math/sortable.hpp"
 #include "rlhf/objective/selection.hpp"
 
 namespace rlhf::inline v1 {
@@ -21,15 +21,6 @@ struct selection_inputs {
 };
 
 namespace selection_detail {
-
-/// A double as an integer that sorts like it.
-[[nodiscard]] RLHF_HD RLHF_INLINE std::uint64_t sortable(double x) {
-  const auto bits = numeric_detail::bits_as<std::uint64_t>(x + 0.0);  // both zeros are one
-  return (bits >> 63) != 0 ? ~bits : bits | (std::uint64_t{1} << 63);
-}
-[[nodiscard]] RLHF_HD RLHF_INLINE double from_sortable(std::uint64_t bits) {
-  return numeric_detail::bits_as<double>((bits >> 63) != 0 ? bits & ~(std::uint64_t{1} << 63) : ~bits);
-}
 
 /// Where the search for the k-th largest stands.
 struct search {
@@ -213,14 +204,15 @@ struct start_search {
   RLHF_HD RLHF_INLINE void operator()() const {
     const double want = choice.count(found->sum[1]);
     *state = {};
+    if (ties_of<Choice>()) state->last = ~std::uint64_t{0};
     state->want = want < found->sum[0] ? want : found->sum[0];
   }
 };
 
 }  // namespace selection_detail
 
-/// Marks the tokens that a choice takes: of its candidates the ones with the largest keys, as many as it says; the first ones
-/// among equals. kl_covariance and clip_covariance are choices.
+/// Marks the tokens that a choice takes: of its candidates the ones with the largest keys, as many as it says; among equals
+/// the first ones, or all of them where the choice says `ties = true`. kl_covariance and clip_covariance are choices.
 ///
 /// Shapes [layout.tokens], advantage [layout.tokens] or [layout.sequences]. Masked slots and keys that are NaN are never taken.
 /// Errors: null, shape, argument, memory. Cost: 64 + log2(tokens) passes over the tokens, bit by bit: exact, the same for
@@ -273,7 +265,8 @@ status select_tokens(B& be, const layout<typename B::space>& sequences, const Ch
     return s;
   if (auto s = be.once(start_search<Choice>{choice, counts.data(), state.data()}); !s) return s;
   if (auto s = find_value(be, n, keys.data(), candidates.data(), state.data(), cell.data()); !s) return s;
-  if (auto s = find_last(be, n, keys.data(), candidates.data(), state.data(), cell.data()); !s) return s;
+  if constexpr (!ties_of<Choice>())
+    if (auto s = find_last(be, n, keys.data(), candidates.data(), state.data(), cell.data()); !s) return s;
   return be.map(n, mark<Space>{keys.data(), candidates.data(), state.data(), out}, nullptr);
 }
 

@@ -116,6 +116,20 @@ struct sequence_weighted {
 template <class Estimator>
 sequence_weighted(Estimator) -> sequence_weighted<Estimator>;
 
+/// Jensen-Shannon divergence to the sampler from one sample, a metric of the mismatch:
+/// \f$ \frac12 k_3(\pi\|m) + \frac12 k_3(\pi_{rollout}\|m) \f$, m the mean of both probabilities. Never negative; 0 where
+/// they agree. Source: NeMo RL; catalogue K-11.
+struct sampler_jensen_shannon {
+  static constexpr unsigned reads = field::rollout_logp;
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    // log m - log p = log((1 + q / p) / 2), from the larger side so that nothing overflows.
+    const V d = t.logp - t.rollout_logp, half = constant<V>(-0.6931471805599453);
+    const V to_policy = softplus(-d) + half, to_sampler = softplus(d) + half;
+    return (expm1(to_policy) - to_policy + expm1(to_sampler) - to_sampler) * constant<V>(0.5);
+  }
+};
+
 /// KL in the loss: a coefficient times an estimator, added to each token's loss after importance weights. Catalogue K-14.
 template <class Estimator = k3>
 struct kl_penalty {

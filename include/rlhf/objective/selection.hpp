@@ -1,6 +1,7 @@
 #pragma once
 // Choices of tokens: a key each, which of them are candidates, and how many with the largest keys are taken.
 
+#include <cmath>
 #include <cstdint>
 
 #include "rlhf/core/status.hpp"
@@ -29,6 +30,16 @@ namespace selection_detail {
   const double whole = static_cast<double>(static_cast<std::int64_t>(fraction * n));
   return whole > 1 ? whole : 1;
 }
+
+/// Are all that tie with the last one taken too?
+template <class Choice>
+[[nodiscard]] constexpr bool ties_of() {
+  if constexpr (requires { Choice::ties; })
+    return Choice::ties;
+  else
+    return false;
+}
+
 }  // namespace selection_detail
 
 /// KL-Cov: the tokens whose log-probability and advantage vary together the most, a share of the valid ones and at least one.
@@ -48,6 +59,27 @@ struct kl_covariance {
   }
   [[nodiscard]] RLHF_HD RLHF_INLINE bool candidate(const selection_token&) const { return true; }
   [[nodiscard]] RLHF_HD RLHF_INLINE double key(const selection_token& t) const { return t.covariance; }
+};
+
+/// The tokens at forks: those whose entropy is at least the quantile 1 - fraction of all valid ones (interpolated linearly, as
+/// the peers do; ties are taken). Give them to policy_loss as `keep`: denominators still count the others.
+/// Source: Wang et al. 2025, arXiv 2506.01939 (fraction 0.2); TRL's top_entropy_quantile; catalogue G-31.
+struct high_entropy {
+  double fraction = 0.2;
+  static constexpr unsigned reads = selection_reads::entropy;
+  static constexpr bool ties = true;
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(fraction > 0 && fraction <= 1))
+      return remark::argument("high_entropy", "fraction", fraction, "0 < fraction <= 1");
+    return {};
+  }
+  /// At least the interpolated quantile are the elements from the rank above it on.
+  [[nodiscard]] RLHF_HD RLHF_INLINE double count(double valid) const {
+    return valid > 0 ? valid - std::ceil((1 - fraction) * (valid - 1)) : 0;
+  }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool candidate(const selection_token&) const { return true; }
+  [[nodiscard]] RLHF_HD RLHF_INLINE double key(const selection_token& t) const { return t.item.entropy; }
 };
 
 /// Clip-Cov: of the tokens that PPO does not clip and whose covariance lies strictly between `low` and `high`, a random
