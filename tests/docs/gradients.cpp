@@ -91,7 +91,7 @@ std::vector<token_point> token_points() {
 
 template <class Objective>
 void token_gradient(const Objective& objective, const std::function<double(const token_point&)>& want,
-                    double sequence_log_ratio = 0) {
+                    double sequence_log_ratio = 0, double score = 0) {
   for (const token_point& x : token_points()) {
     using V = dual<double>;
     token<V> t;
@@ -101,6 +101,7 @@ void token_gradient(const Objective& objective, const std::function<double(const
     t.rollout_logp = x.rollout;
     t.advantage = x.adv;
     t.sequence_log_ratio = sequence_log_ratio;
+    t.score = score;
     CAPTURE(x.lp, x.adv);
     CHECK(V(objective(t)).partial[0] == Approx(want(x)).epsilon(1e-11).margin(1e-14));
   }
@@ -238,6 +239,10 @@ TEST_CASE("the gradients on the pages of token objectives") {
   token_gradient(sapo{}, [](const token_point& x) {
     return -4 * x.adv * x.ratio() * s1((x.adv > 0 ? 1 : 1.05) * (x.ratio() - 1));
   });
+  for (const double score : {-1.0, 0.0, 1.0})
+    token_gradient(
+        topr{0.7, 1.3},
+        [&](const token_point& x) { return -x.adv * (score > 0 ? 0.7 : 1.3 * std::min(x.ratio(), 1.0)); }, 0, score);
   token_gradient(direct_reward_optimisation{0.4}, [](const token_point& x) { return -x.adv + 0.4 * (x.lp - x.old); });
   const auto active = [](const token_point& x) { return step(x.adv >= 0 ? x.ratio() <= 1.28 : x.ratio() >= 0.8); };
   token_gradient(ppo_clip{0.2, 0.28}, [&](const token_point& x) { return -x.adv * x.ratio() * active(x); });
