@@ -129,7 +129,7 @@ struct dpo_offset {
 
 /// DPO with a cap on the margin (PCRM): \f$ -\log\sigma(\beta D) - \log\sigma(\delta^* - \beta D) \f$, delta* the pair's `margin`
 /// field, from pcrm_cap. Stationary at half the cap, so it must be more than 0; an infinite one leaves DPO. With smoothing
-/// both terms are smoothed. Source: Wang et al. 2024, arXiv 2404.00978; catalogue R-14.
+/// both terms are smoothed. Source: Zhou et al. 2024, arXiv 2404.00978; catalogue spec-b-4.
 struct pcrm_dpo {
   double beta = 0.1;
   double label_smoothing = 0;
