@@ -121,7 +121,8 @@ struct weigh_tokens {
     if (!from.advantage.by_token) t.advantage = V(number_traits<V>::constant(from.advantage.sequence(s)));
     if (!from.weight.by_token) t.sequence_weight = V(number_traits<V>::constant(from.weight.sequence(s)));
     const mask_t<V> in = load_mask<V>(from.in.mask, i);
-    const mask_t<V> kept = in & load_mask<V>(from.in.keep, i) & correction.keeps(t, tokens, mine);
+    const mask_t<V> earlier = load_mask<V>(from.in.keep, i), passes = correction.keeps(t, tokens, mine);
+    const mask_t<V> kept = in & earlier & passes;
     const V weight = select(kept, correction.weigh(t, tokens, mine), zero);
     acc.sum[0] = acc.sum[0] + weight;
     acc.sum[1] = acc.sum[1] + select(in, one, zero);
@@ -192,10 +193,10 @@ struct importance_weights {
       if (!v) return required && want > 0 ? remark::null(name, what) : status{};
       return v.extent == want ? status{} : remark::shape(name, what, v.extent, want);
     };
-    const auto by_token = [&](const auto& v) {  // rows of one token may be read either way: then by sequence
-      return !v || (v.extent == n && !(n == rows && sequences.offsets == nullptr));
-    };
-    const bool advantage_by_token = by_token(in.advantage), weight_by_token = by_token(in.weight);
+    // With one token in each row either reading has the right size: a weight is then the token's, an advantage the row's.
+    const bool rows_of_one = n == rows && sequences.offsets == nullptr;
+    const bool advantage_by_token = !in.advantage || (in.advantage.extent == n && !rows_of_one);
+    const bool weight_by_token = !in.weight || in.weight.extent == n;
     if (auto s = sized(in.logp, "logp", n, true); !s) return s;
     if (auto s = sized(in.rollout_logp, "rollout_logp", n, true); !s) return s;
     if (auto s = sized(in.log_mass, "log_mass", n); !s) return s;

@@ -120,7 +120,8 @@ struct mismatch_gate {
   }
   template <number V>
   [[nodiscard]] RLHF_HD RLHF_INLINE mask_t<V> inside(const V& x) const {
-    return (x >= constant<V>(low)) & (x <= constant<V>(high));
+    const V lowest = constant<V>(low), highest = constant<V>(high);
+    return (x >= lowest) & (x <= highest);
   }
 };
 

@@ -75,7 +75,8 @@ struct real_classification {
     for (std::int64_t j = 0; j < n; ++j) positives += reward(j) > 0 ? 1 : 0;
     const bool both = positives > 0 && positives < n;
     double loss = 0;
-    for (const bool positive : {false, true}) {
+    for (int side = 0; side < 2; ++side) {
+      const bool positive = side == 1;
       const double sign = positive ? -1 : 1;
       double largest = 0, sum = 0;  // of the exponents, with the 0 that is always there
       const auto exponent = [&](std::int64_t j) { return sign * log_ratio(j) / temperature; };
