@@ -218,6 +218,10 @@ TEST_CASE("sequence masks and their outputs") {
     const double g = std::exp(mean(s));
     return g >= 0.99 && g <= 1.01 ? std::exp(d) : 0;
   });
+  // An advantage of 0 is no reason to reject; a mean on the threshold neither.
+  const auto tie =
+      run(rlhf::off_policy_sequence_mask(0.25), single({-0.5, -0.5, -0.25, -0.5}), {0.0, -1e-9, -1.0, 1.0}, true);
+  CHECK(tie.sequence_weight == std::vector<double>{1, 0, 1, 1});
   // VACO: outside its sequence's range, and led further away by its own advantage.
   const importance_correction vaco{{.level = rlhf::weight_of::none},
                                    {.level = rlhf::mismatch_level::mean,

@@ -192,6 +192,14 @@ TEST_CASE("REAL: responses as two classes") {
   CHECK(e.gradient[0] == Approx(-20));
   CHECK(e.gradient[1] == Approx(20));
 
+  // A score of 0 is of the negative class.
+  const std::vector<double> with_zero{1, 0}, zeros{0, -1};
+  in.score = with_zero;
+  CHECK(run(loss, far, in, 1).loss == Approx(2 * 14000.0));
+  in.score = zeros;
+  CHECK(run(loss, far, in, 1).loss == 0);
+  in.score = two;
+
   CHECK(test::text(run(rlhf::group_sequence_loss<rlhf::real_classification>{{.temperature = 0}}, far, in, 1).status) ==
         "real_classification: temperature is 0, wants more than 0");
   in.score = {};
