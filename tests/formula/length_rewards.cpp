@@ -6,6 +6,7 @@
 
 #include "formula/support.hpp"
 #include "rlhf/driver/full_jensen_shannon.hpp"
+#include "rlhf/reward/resampling.hpp"
 #include "rlhf/reward/running_scale.hpp"
 
 using test::infinity;
@@ -107,6 +108,41 @@ divergence distil(const std::vector<double>& student, const std::vector<double>&
 }
 
 }  // namespace
+
+TEST_CASE("rows drawn anew by their scores") {
+  const auto shares = [](const rlhf::filtered_resampling& how, const std::vector<double>& reward, std::uint64_t seed) {
+    const std::int64_t draws = 40000;
+    std::vector<double> share(reward.size());
+    std::int64_t seen = 0;
+    bool in_order = true;
+    how(
+        static_cast<std::int64_t>(reward.size()), draws,
+        [&](std::int64_t i) { return reward[static_cast<std::size_t>(i)]; }, rlhf::random_numbers{{.seed = seed}},
+        [&](std::int64_t k, std::int64_t i) {
+          in_order = in_order && k == seen++;
+          share.at(static_cast<std::size_t>(i)) += 1.0 / static_cast<double>(draws);
+        });
+    CHECK(in_order);
+    CHECK(seen == draws);
+    return share;
+  };
+  const auto close = [](const std::vector<double>& got, const std::vector<double>& want) {
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      CAPTURE(i);
+      CHECK(got[i] == Approx(want[i]).margin(want[i] > 0 ? 0.012 : 0));  // five standard deviations
+    }
+  };
+  using rule = rlhf::filtered_resampling::rule;
+  close(shares({}, {-1, 2, 0, 1}, 1), {1.0 / 6, 4.0 / 6, 0, 1.0 / 6});
+  close(shares({.power = 1}, {-1, 2, 0, 1}, 2), {0.25, 0.5, 0, 0.25});
+  close(shares({rule::extremes}, {-1, 2, 0, 2}, 3), {1.0 / 3, 1.0 / 3, 0, 1.0 / 3});
+  close(shares({rule::best}, {-1, 2, 0, 1}, 4), {1.0 / 7, 4.0 / 7, 1.0 / 7, 1.0 / 7});
+  close(shares({}, {0, 0}, 5), {0.5, 0.5});
+  CHECK(shares({}, {1, 2, 3}, 6) == shares({}, {1, 2, 3}, 6));
+  CHECK(shares({}, {1, 2, 3}, 6) != shares({}, {1, 2, 3}, 7));
+  CHECK(test::text(rlhf::filtered_resampling{.power = -1}.check()) ==
+        "filtered_resampling: power is -1, wants 0 or more");
+}
 
 TEST_CASE("generalised Jensen-Shannon divergence") {
   std::mt19937 random(6);
