@@ -497,7 +497,7 @@ void add_step_advantage(registry& table) {
   table.add("advantage", "vine_value", {}, {required("returns", "P,K")}, []<class T>(const problem& p, results& out) {
     workspace<B, T> work;
     const std::int64_t states = p.extent("P");
-    rlhf::rollout_outputs<T, typename B::space> to;
+    rlhf::rollout_value_outputs<T, typename B::space> to;
     to.value = work.out(states);
     to.variance = work.out(states);
     require(rlhf::rollout_values{}(work.backend(), work.rows(states, p.extent("K")), work.in(p, "returns"), to));

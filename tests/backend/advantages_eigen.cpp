@@ -112,7 +112,8 @@ std::vector<std::vector<T>> results(B& be, const batch<T>& x) {
   rlhf::bounding_inputs<T> bounds{x.stream[1], x.done, x.mask};
   REQUIRE(rlhf::advantage_bounding{{-0.2, 0.3, -5}}(be, bounds, tokens));
   all.push_back(tokens);
-  REQUIRE(rlhf::rollout_values{}(be, sequences, rlhf::view<const T>(x.stream[0]), rlhf::rollout_outputs<T>{out, {}}));
+  REQUIRE(
+      rlhf::rollout_values{}(be, sequences, rlhf::view<const T>(x.stream[0]), rlhf::rollout_value_outputs<T>{out, {}}));
   std::vector<std::int32_t> zeros(n, 0);
   REQUIRE(
       rlhf::steps_to_tokens{}(be, sequences, rlhf::step_inputs<T>{rlhf::padded(x.rows, 1), out, zeros, {}}, tokens));

@@ -292,17 +292,18 @@ TEST_CASE("values from rollouts") {
   const std::vector<std::int64_t> offsets = {0, 4, 7, 8, 8};
   numbers value(4, 99), variance(4, 99);
   const rlhf::view<const double> all = returns;
-  REQUIRE(rlhf::rollout_values{}(backend, rlhf::packed(offsets), all, rlhf::rollout_outputs<double>{value, variance}));
+  REQUIRE(rlhf::rollout_values{}(backend, rlhf::packed(offsets), all,
+                                 rlhf::rollout_value_outputs<double>{value, variance}));
   CHECK(value[0] == 0.75);
   CHECK(variance[0] == Approx(0.75 * 0.25 / 4));  // of the mean of rewards 0 and 1
   CHECK(value[1] == 3);
   CHECK(variance[1] == 0.5);
   for (const std::size_t s : {2u, 3u}) CHECK((std::isnan(value[s]) && std::isnan(variance[s])));
-  CHECK(test::text(
-            rlhf::rollout_values{}(backend, rlhf::padded(2, 3), all, rlhf::rollout_outputs<double>{value, variance})) ==
+  CHECK(test::text(rlhf::rollout_values{}(backend, rlhf::padded(2, 3), all,
+                                          rlhf::rollout_value_outputs<double>{value, variance})) ==
         "rollout_values: returns has 8 elements, wants 6");
-  CHECK(test::text(
-            rlhf::rollout_values{}(backend, rlhf::padded(2, 4), all, rlhf::rollout_outputs<double>{value, variance})) ==
+  CHECK(test::text(rlhf::rollout_values{}(backend, rlhf::padded(2, 4), all,
+                                          rlhf::rollout_value_outputs<double>{value, variance})) ==
         "rollout_values: value has 4 elements, wants 2");
 }
 

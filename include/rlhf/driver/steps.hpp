@@ -8,7 +8,7 @@ namespace rlhf::inline v1 {
 
 /// What rollout_values writes; an absent view is skipped.
 template <class T = float, class Space = host_space>
-struct rollout_outputs {
+struct rollout_value_outputs {
   view<T, 1, Space> value{};     ///< [states]
   view<T, 1, Space> variance{};  ///< [states] of that value
 };
@@ -21,7 +21,7 @@ struct average {
   static constexpr int sums = 0, maxima = 0;
   layout<Space> rollouts;
   view<const T, 1, Space> returns;
-  rollout_outputs<T, Space> out;
+  rollout_value_outputs<T, Space> out;
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t, accumulator<V, 0, 0>&) const {}
   RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<0>&) const {
@@ -65,7 +65,7 @@ struct rollout_values {
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
   status operator()(B& be, const layout<typename B::space>& rollouts, const view<const T, 1, Space>& returns,
-                    const std::type_identity_t<rollout_outputs<T, Space>>& out) const {
+                    const std::type_identity_t<rollout_value_outputs<T, Space>>& out) const {
     constexpr const char* name = "rollout_values";
     if constexpr (std::same_as<Space, host_space>)
       if (auto s = rlhf::check(rollouts, name, "rollouts", "rollouts.offsets"); !s) return s;
