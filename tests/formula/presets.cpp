@@ -1,5 +1,5 @@
-// Presets of other libraries: each is the composition written out here, and has the defaults with which the golden vectors were
-// executed there.
+// Presets of other libraries: each is the composition written out here, and has the defaults with which the golden
+// vectors were executed there.
 
 #include <fstream>
 #include <set>
@@ -159,7 +159,8 @@ numbers on_rollout(const Ppo& ppo) {
   return found;
 }
 
-/// The values that a parameter has in the vectors of an objective that a library was executed for. Numbers as they are written.
+/// The values that a parameter has in the vectors of an objective that a library was executed for. Numbers as they are
+/// written.
 std::set<double> executed(const std::string& op, const std::string& objective, const std::string& library,
                           const std::string& parameter) {
   std::ifstream file(RLHF_TESTS_DIR "/golden/" + op + ".jsonl");

@@ -1,8 +1,9 @@
 #pragma once
 // OpenRLHF's trainers with their defaults (August 2026), as compositions whose members may be changed.
 //
-// What OpenRLHF leaves to its user, or what was not found in its sources (init_kl_coef, nll_loss_coef), is an argument. It has
-// no KTO, CPO, ORPO or online DPO today: none here. docs/from-openrlhf.md has the whole table, docs/presets.md how the three libraries differ.
+// What OpenRLHF leaves to its user, or what was not found in its sources (init_kl_coef, nll_loss_coef), is an argument.
+// It has no KTO, CPO, ORPO or online DPO today: none here. docs/from-openrlhf.md has the whole table, docs/presets.md
+// how the three libraries differ.
 
 #include "rlhf/algorithm/dpo.hpp"
 #include "rlhf/algorithm/grpo.hpp"
@@ -14,8 +15,8 @@
 
 namespace rlhf::inline v1::preset::openrlhf {
 
-/// DPOTrainer: beta 0.1, label_smoothing 0, which it honours. `nll_loss_coef` weighs an NLL that is a mean of means; TRL's is
-/// over tokens.
+/// DPOTrainer: beta 0.1, label_smoothing 0, which it honours. `nll_loss_coef` weighs an NLL that is a mean of means;
+/// TRL's is over tokens.
 [[nodiscard]] constexpr preference_loss<dpo_sigmoid> dpo(double nll_loss_coef = 0) {
   return {{.beta = 0.1, .label_smoothing = 0},
           {},

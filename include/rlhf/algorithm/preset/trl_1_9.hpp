@@ -1,8 +1,10 @@
 #pragma once
-// TRL 1.9's trainers with their defaults, as compositions: each function returns an aggregate whose members may be changed.
+// TRL 1.9's trainers with their defaults, as compositions: each function returns an aggregate whose members may be
+// changed.
 //
 // What TRL leaves to its user, or what was not found in its sources, is an argument. Names are TRL's (`loss_type`,
-// configuration keys in the comments). docs/from-trl.md has the whole table, docs/presets.md how the three libraries differ.
+// configuration keys in the comments). docs/from-trl.md has the whole table, docs/presets.md how the three libraries
+// differ.
 
 #include "rlhf/advantage/optimal_value.hpp"
 #include "rlhf/algorithm/aot.hpp"
@@ -70,8 +72,8 @@ namespace rlhf::inline v1::preset::trl_1_9 {
 /// f_divergence_type "alpha_divergence"; f_alpha_divergence_coef 0.5 (up to 0.28: 1 minus it, default 1).
 [[nodiscard]] constexpr rlhf::alpha_divergence alpha_divergence() { return {.alpha = 0.5}; }
 
-// KTOTrainer: beta 0.1, desirable_weight and undesirable_weight 1. The completions of the reference point are those of the
-// next row of each device's batch; their mean is taken over all ranks.
+// KTOTrainer: beta 0.1, desirable_weight and undesirable_weight 1. The completions of the reference point are those of
+// the next row of each device's batch; their mean is taken over all ranks.
 
 /// loss_type "kto".
 [[nodiscard]] constexpr unpaired_loss<rlhf::kto> kto() {
@@ -89,8 +91,8 @@ namespace rlhf::inline v1::preset::trl_1_9 {
 [[nodiscard]] constexpr unpaired_loss<rlhf::bco> bco() { return {{.beta = 0.1}, {}}; }
 [[nodiscard]] constexpr running_reference bco_reference() { return {.beta = 0.1}; }
 
-// CPOTrainer: beta 0.1, label_smoothing 0, cpo_alpha 1, simpo_gamma 0.5. cpo_alpha stays 1 whatever the loss_type is, so
-// that "simpo" alone is CPO-SimPO.
+// CPOTrainer: beta 0.1, label_smoothing 0, cpo_alpha 1, simpo_gamma 0.5. cpo_alpha stays 1 whatever the loss_type is,
+// so that "simpo" alone is CPO-SimPO.
 
 /// loss_type "sigmoid", the default.
 [[nodiscard]] constexpr preference_loss<rlhf::cpo> cpo() {
@@ -137,7 +139,8 @@ struct with_likelihood {
 [[nodiscard]] constexpr grouped<optimal_value> a2po_value() { return {{.beta = 0.5}}; }
 [[nodiscard]] constexpr unpaired_loss<optimal_advantage_regression> a2po() { return {{.beta = 1e-3}, {}}; }
 
-/// RewardTrainer: Bradley-Terry. With a column `margin`: objective.use_margin. center_rewards_coefficient None; 0.01 is advised.
+/// RewardTrainer: Bradley-Terry. With a column `margin`: objective.use_margin. center_rewards_coefficient None; 0.01 is
+/// advised.
 [[nodiscard]] constexpr rlhf::reward_model reward_model() { return {}; }
 /// SFTTrainer: NLL over the tokens; `tokens` = num_items_in_batch (0: those of the call).
 [[nodiscard]] constexpr rlhf::sft sft(double tokens = 0) { return {.tokens = tokens}; }
@@ -146,8 +149,9 @@ struct with_likelihood {
   return {{}, {}, {.tokens = tokens, .scale = 1}};
 }
 
-// GRPOTrainer: epsilon 0.2 (epsilon_high None: the same), delta None, scale_rewards "group" with 1e-4, a group of one gives 0.
-// Without KL (beta 0): for beta > 0 write rlhf::grpo<Aggregate> with a kl_penalty<k3>; use_bias_correction_kl is off in 1.9.
+// GRPOTrainer: epsilon 0.2 (epsilon_high None: the same), delta None, scale_rewards "group" with 1e-4, a group of one
+// gives 0. Without KL (beta 0): for beta > 0 write rlhf::grpo<Aggregate> with a kl_penalty<k3>; use_bias_correction_kl
+// is off in 1.9.
 
 namespace detail {
 template <class Aggregate>
@@ -160,7 +164,8 @@ template <class Aggregate>
 }  // namespace detail
 
 namespace loss_type {
-/// "dapo": `items` = num_items_in_batch / processes, 0 counts the call's tokens. The clip stays symmetric unless epsilon_high is set.
+/// "dapo": `items` = num_items_in_batch / processes, 0 counts the call's tokens. The clip stays symmetric unless
+/// epsilon_high is set.
 [[nodiscard]] constexpr rlhf::grpo<token_mean, none> dapo(double items = 0) {
   return detail::grpo_with(token_mean{.tokens = items, .scale = 1});
 }
@@ -195,8 +200,8 @@ namespace loss_type {
 
 /// The trainer's default loss_type, "dapo".
 [[nodiscard]] constexpr rlhf::grpo<token_mean, none> grpo(double items = 0) { return loss_type::dapo(items); }
-/// importance_sampling_level "sequence" (GSPO) at the default epsilon, which is far too wide for it: the paper has 3e-4 and 4e-4.
-/// With row_mean it is the paper's; with token_mean, the trainer's default, a sequence weighs by its length.
+/// importance_sampling_level "sequence" (GSPO) at the default epsilon, which is far too wide for it: the paper has 3e-4
+/// and 4e-4. With row_mean it is the paper's; with token_mean, the trainer's default, a sequence weighs by its length.
 template <class Aggregate = token_mean>
 [[nodiscard]] constexpr policy_loss<sequence_ratio<ppo_clip>, none, Aggregate> sequence_level(
     Aggregate aggregate = {}) {
@@ -209,8 +214,8 @@ template <class Aggregate = token_mean>
 /// vllm_importance_sampling_correction: mode "sequence_mask", cap 3.
 [[nodiscard]] constexpr importance_correction sampler_correction() { return masked_sequence_weights(3); }
 
-/// RLOOTrainer: beta 0.05 times the summed k1 is subtracted from the reward, then the others' mean; the ratio is of the whole
-/// completion, epsilon 0.2. A group of one gives 0. reward_clip_range goes into reward.how.
+/// RLOOTrainer: beta 0.05 times the summed k1 is subtracted from the reward, then the others' mean; the ratio is of the
+/// whole completion, epsilon 0.2. A group of one gives 0. reward_clip_range goes into reward.how.
 struct rloo_trainer {
   reward_combination reward{{.penalty = 0.05}};
   grouped<leave_one_out> advantage{{.lone = lone_response::zero}};
@@ -218,8 +223,8 @@ struct rloo_trainer {
 };
 [[nodiscard]] constexpr rloo_trainer rloo() { return {}; }
 
-/// experimental/ppo: kl_coef 0.05 of k1 in the reward, score after the end of text, gamma 1, lam 0.95 over padded rows, whitened
-/// advantages, cliprange and cliprange_value 0.2. Four epochs; the critic's gradient counts ppo_vf_coef.
+/// experimental/ppo: kl_coef 0.05 of k1 in the reward, score after the end of text, gamma 1, lam 0.95 over padded rows,
+/// whitened advantages, cliprange and cliprange_value 0.2. Four epochs; the critic's gradient counts ppo_vf_coef.
 [[nodiscard]] constexpr basic_ppo<kl_in_reward<k1>> ppo() {
   return {.reward = {{}, 0.05, score_placement::after_eos},
           .estimator = {.gamma = 1, .lambda = 0.95, .gaps = gap::plain},

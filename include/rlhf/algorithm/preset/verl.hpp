@@ -1,9 +1,9 @@
 #pragma once
 // verl's estimators and losses with their defaults (August 2026), as compositions whose members may be changed.
 //
-// What verl leaves to its user, or what was not found in its sources (kl_coef, kl_loss_coef), is an argument. Names are verl's:
-// adv_estimator, loss_mode, kl_penalty. verl has no preference trainer of its own: no DPO, KTO, CPO, ORPO or reward model here.
-// docs/from-verl.md has the whole table, docs/presets.md how the three libraries differ.
+// What verl leaves to its user, or what was not found in its sources (kl_coef, kl_loss_coef), is an argument. Names are
+// verl's: adv_estimator, loss_mode, kl_penalty. verl has no preference trainer of its own: no DPO, KTO, CPO, ORPO or
+// reward model here. docs/from-verl.md has the whole table, docs/presets.md how the three libraries differ.
 
 #include "rlhf/algorithm/grpo.hpp"
 #include "rlhf/algorithm/ppo.hpp"
@@ -66,8 +66,9 @@ namespace adv_estimator {
 [[nodiscard]] constexpr token_baseline tir_optimal_token_baseline() { return {{.compact = true}}; }
 }  // namespace adv_estimator
 
-// loss_mode. clip_ratio_low and clip_ratio_high 0.2, clip_ratio_c 3, log-ratios clamped at 20. The aggregate is loss_agg_mode;
-// "token-mean" where a mode does not bring its own. For "token-mean" over ranks give tokens (batch_num_tokens) and scale (dp_size).
+// loss_mode. clip_ratio_low and clip_ratio_high 0.2, clip_ratio_c 3, log-ratios clamped at 20. The aggregate is
+// loss_agg_mode; "token-mean" where a mode does not bring its own. For "token-mean" over ranks give tokens
+// (batch_num_tokens) and scale (dp_size).
 
 namespace loss_mode {
 /// The clip of "vanilla": dual clip is always on.
@@ -79,8 +80,8 @@ template <class Aggregate = token_mean>
 [[nodiscard]] constexpr policy_loss<ppo_clip, none, Aggregate> vanilla(Aggregate aggregate = {}) {
   return {vanilla_clip(), {}, aggregate};
 }
-/// "gspo": by token with the sequence's ratio, always seq-mean-token-mean. The bounds must be given: 0.2 would never clip (the paper has
-/// 3e-4 and 4e-4).
+/// "gspo": by token with the sequence's ratio, always seq-mean-token-mean. The bounds must be given: 0.2 would never
+/// clip (the paper has 3e-4 and 4e-4).
 [[nodiscard]] constexpr policy_loss<gspo_token, none, sequence_mean_token_mean> gspo(double low, double high) {
   return {{.low = low, .high = high, .log_ratio_bound = 10}, {}, {}};
 }
@@ -119,7 +120,8 @@ template <class Aggregate = token_mean>
 [[nodiscard]] constexpr policy_loss<rlhf::reinforce, none, Aggregate> reinforce(Aggregate aggregate = {}) {
   return {{}, {}, aggregate};
 }
-/// "clip_cov": which tokens lose their loss; give the others to vanilla() as `keep`. verl draws without a seed, here `random` is a key.
+/// "clip_cov": which tokens lose their loss; give the others to vanilla() as `keep`. verl draws without a seed, here
+/// `random` is a key.
 [[nodiscard]] constexpr clip_covariance clip_cov() {
   return {.fraction = 2e-4, .low = 1, .high = 5, .clip = {}, .random = {}};
 }
@@ -151,7 +153,8 @@ template <class Aggregate = token_mean>
   return algorithm;
 }
 
-/// PPO: "gae", "vanilla" over token-mean, cliprange_value 0.5 as bounds. kl_coef is that of use_kl_in_reward with "kl"; 0 without it.
+/// PPO: "gae", "vanilla" over token-mean, cliprange_value 0.5 as bounds. kl_coef is that of use_kl_in_reward with "kl";
+/// 0 without it.
 [[nodiscard]] constexpr basic_ppo<kl_in_reward<k1>> ppo(double kl_coef) {
   return {.reward = {{}, kl_coef, score_placement::last},
           .estimator = adv_estimator::gae().estimator,
