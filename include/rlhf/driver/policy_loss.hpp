@@ -216,7 +216,7 @@ struct policy_loss {
     call.stats = out.stats;
     call.observe.with_entropy = !by_sequence;
     if constexpr (reads_sequence) {
-      if (!in.old_logp) return remark::null(name, "old_logp");
+      if (!in.old_logp && sequences.tokens > 0) return remark::null(name, "old_logp");
       call.streams.constant[4] = {log_ratio.data(), sequences.tokens};
     }
     if (auto s = item_detail::check(call); !s) return s;
