@@ -51,8 +51,10 @@ struct preference_loss {
     if (in.rejected.sequences.sequences != pairs)
       return remark::shape(name, "rejected", in.rejected.sequences.sequences, pairs);
     const bool references = (needs_of(objective) & field::references) != 0;
-    if (references && pairs > 0 && !in.chosen.ref_logp) return remark::null(name, "chosen.ref_logp");
-    if (references && pairs > 0 && !in.rejected.ref_logp) return remark::null(name, "rejected.ref_logp");
+    if (references && in.chosen.sequences.tokens > 0 && !in.chosen.ref_logp)
+      return remark::null(name, "chosen.ref_logp");
+    if (references && in.rejected.sequences.tokens > 0 && !in.rejected.ref_logp)
+      return remark::null(name, "rejected.ref_logp");
 
     // [pairs]: chosen, rejected, their references, plain sums, lengths, gradients, NLL gradient.
     auto sums = be.template scratch<T>(11 * pairs);

@@ -114,6 +114,7 @@ struct group_kernel {
   grouping<Space> groups;
   const T* log_ratio;
   view<const T, 1, Space> score;
+  double scale;  // 1 / prompts
   T* slope;
   double* loss;
   view<T, 1, Space> per_group;
@@ -122,12 +123,11 @@ struct group_kernel {
   RLHF_HD RLHF_INLINE void operator()(std::int64_t, accumulator<V, 0, 0>&) const {}
   RLHF_HD RLHF_INLINE void finish(std::int64_t g, const totals<0>&) const {
     const segment range = groups.groups[g];
-    const double groups_inverse = 1 / static_cast<double>(groups.groups.sequences);
     loss[g] = formula(
         range.end - range.begin,
         [&](std::int64_t j) { return static_cast<double>(log_ratio[groups[range.begin + j]]); },
         [&](std::int64_t j) { return static_cast<double>(score[groups[range.begin + j]]); },
-        [&](std::int64_t j, double d) { slope[groups[range.begin + j]] = static_cast<T>(d * groups_inverse); });
+        [&](std::int64_t j, double d) { slope[groups[range.begin + j]] = static_cast<T>(d * scale); });
     if (per_group) per_group[g] = static_cast<T>(loss[g]);
   }
 };
@@ -253,9 +253,12 @@ struct sequence_policy_loss {
     call.items = rows;
     call.streams.variable[0] = {tokens.log_ratio(), rows};
     call.streams.constant[0] = tokens.zeros();
-    if (in.advantage)
+    // As many packed tokens as sequences: of tokens, as in policy_loss. Of no tokens the mean is 0.
+    if (in.advantage || sequences.tokens == 0)
       call.streams.constant[3] =
-          in.advantage.extent == rows ? in.advantage : view<const T, 1, Space>(tokens.mean_advantage(), rows);
+          in.advantage.extent == rows && (rows != sequences.tokens || sequences.offsets == nullptr)
+              ? in.advantage
+              : view<const T, 1, Space>(tokens.mean_advantage(), rows);
     if (!count_empty) call.mask = view<const std::uint8_t, 1, Space>(tokens.nonempty(), rows);
     call.objective = objective;
     call.loss = out.loss;
@@ -280,11 +283,13 @@ template <class O, class R>
 sequence_policy_loss(O, R) -> sequence_policy_loss<O, R>;
 
 /// A loss of the responses to each prompt together, \f$ \frac1G \sum_g l_g \f$: real_classification. Reads groups and score.
+/// `prompts` is G of the whole batch, for a batch in pieces; 0: those of the call.
 /// Errors: null, shape, index, argument, memory. Cost: two passes over the tokens, a few over each group.
 template <class Formula, class Reduction = averaged_log_ratio>
 struct group_sequence_loss {
   Formula formula{};
   Reduction reduction{};
+  double prompts = 0;
 
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
@@ -307,15 +312,16 @@ struct group_sequence_loss {
     if (!tokens.allocated() || !losses.data() || !total.data()) return remark::memory(name);
     if (auto s = tokens.check(name, reduction, sequences, in, out); !s) return s;
     if (auto s = check_of(formula); !s) return s;
+    if (!(prompts >= 0)) return remark::argument(name, "prompts", prompts, "0 (count them) or more");
+    const double all = prompts > 0 ? prompts : static_cast<double>(groups), scale = all > 0 ? 1 / all : 0;
 
     if (auto s = tokens.forward(be, reduction, sequences, in, out.log_ratio); !s) return s;
     if (auto s = be.segment_reduce(
             in.groups.groups,
-            sequence_detail::group_kernel<T, Space, Formula>{formula, in.groups, tokens.log_ratio(), in.score,
+            sequence_detail::group_kernel<T, Space, Formula>{formula, in.groups, tokens.log_ratio(), in.score, scale,
                                                              tokens.slope(), losses.data(), out.per_sequence});
         !s)
       return s;
-    const double scale = groups > 0 ? 1 / static_cast<double>(groups) : 0;
     if (auto s = be.map(groups, sequence_detail::mean_of_groups{losses.data(), scale}, total.data()); !s) return s;
     if (out.loss)
       if (auto s = be.once(write_first_sum<T, totals<1>>{total.data(), out.loss.data}); !s) return s;

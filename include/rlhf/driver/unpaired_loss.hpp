@@ -63,7 +63,7 @@ struct unpaired_loss {
     call.gradient[0] = out.grad_logp;
     call.stats = out.stats;
 
-    const bool once = in.reference_point && in.reference_point.extent == 1 && responses > 1;
+    const bool once = in.reference_point && in.reference_point.extent == 1 && responses != 1;
     auto spread = be.template scratch<T>(once ? responses : 0);
     if (spread.data() == nullptr) return remark::memory(name);
     if (once) call.streams.constant[2] = {spread.data(), responses};
