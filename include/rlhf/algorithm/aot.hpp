@@ -117,7 +117,7 @@ struct aot {
             nullptr);
         !s)
       return s;
-    if (auto s = be.map(n, preference_detail::zero_fill<T>{column(6)}, nullptr); !s) return s;
+    if (auto s = be.map(n, fill<T>{column(6), T(0)}, nullptr); !s) return s;
 
     const auto ranked_view = [&](int k) { return view<T, 1, Space>(column(k), n); };
     pair_inputs<T, Space> ranked_in;

@@ -7,6 +7,7 @@
 // The means are of the batch itself, and the gradient goes through them. Ethayarajh et al. 2024, arXiv 2402.01306, in the form
 // that TRL had from 0.8 to 0.11 (`kto_pair`). Catalogue P-24.
 
+#include "rlhf/driver/fill.hpp"
 #include "rlhf/driver/preference_inputs.hpp"
 #include "rlhf/driver/reference_point.hpp"
 #include "rlhf/driver/unpaired_loss.hpp"
@@ -55,18 +56,6 @@ struct half_of_both {
   const T *up, *down;
   T* out;
   RLHF_HD RLHF_INLINE void operator()() const { *out = (*up + *down) / T(2); }
-};
-
-template <class T>
-struct fill {
-  using scalar = compute_t<T>;
-  static constexpr int sums = 0, maxima = 0;
-  T* out;
-  T value;
-  template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
-    out[i] = value;
-  }
 };
 
 }  // namespace kto_pair_detail

@@ -7,6 +7,7 @@
 // Zhou et al. 2024, "WPO: Enhancing RLHF with Weighted Preference Optimization", arXiv 2406.11827, section 3.2 (sampled
 // alignment); TRL's use_weighting. log sum_v pi(v)^2 is the logarithm of token_logp's square_sum. Catalogue P-19.
 
+#include "rlhf/driver/fill.hpp"
 #include "rlhf/driver/preference_loss.hpp"
 
 namespace rlhf::inline v1 {
@@ -33,17 +34,6 @@ struct response_weight {
   }
 };
 
-template <class T>
-struct fill_ones {
-  using scalar = T;
-  static constexpr int sums = 0, maxima = 0;
-  T* out;
-  template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
-    out[i] = T(1);
-  }
-};
-
 }  // namespace wpo_detail
 
 /// Writes the weight of each pair, w(chosen) w(rejected): what preference_loss takes as `weight`.
@@ -62,7 +52,7 @@ status wpo_weights(B& be, const response_tokens<T, Space>& chosen,
     return remark::shape(name, "rejected", rejected.sequences.sequences, pairs);
   if (!weight && pairs > 0) return remark::null(name, "weight");
   if (weight.extent != pairs) return remark::shape(name, "weight", weight.extent, pairs);
-  if (auto s = be.map(pairs, wpo_detail::fill_ones<T>{weight.data}, nullptr); !s) return s;
+  if (auto s = be.map(pairs, fill<T>{weight.data, T(1)}, nullptr); !s) return s;
   const auto multiply = [&](const response_tokens<T, Space>& side, const view<const T, 1, Space>& squares,
                             const char* logp, const char* argument) -> status {
     const std::int64_t n = side.sequences.tokens;

@@ -1,6 +1,7 @@
 #pragma once
 // The passes behind preference_loss: tokens to responses and back, implicit rewards, the NLL term.
 
+#include "rlhf/driver/fill.hpp"
 #include "rlhf/driver/preference_inputs.hpp"
 #include "rlhf/driver/weights.hpp"
 #include "rlhf/objective/response.hpp"
@@ -130,8 +131,7 @@ struct sum_responses {
   T* ref_logp;
   T* plain;
   [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
-    return rlhf::unit_stride(side.logp) && rlhf::unit_stride(side.ref_logp) &&
-           rlhf::unit_stride(side.mask);
+    return rlhf::unit_stride(side.logp) && rlhf::unit_stride(side.ref_logp) && rlhf::unit_stride(side.mask);
   }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 3, 0>& acc) const {
@@ -193,17 +193,6 @@ struct write_lengths {
     chosen_length[i] = static_cast<T>(chosen[i]);
     rejected_length[i] = static_cast<T>(rejected[i]);
     shorter[i] = chosen[i] < rejected[i] ? chosen[i] : rejected[i];
-  }
-};
-
-template <class T>
-struct zero_fill {
-  using scalar = double;
-  static constexpr int sums = 0, maxima = 0;
-  T* out;
-  template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
-    out[i] = T(0);
   }
 };
 

@@ -108,7 +108,7 @@ struct preference_loss {
     per_pair.grad_rejected = as_view(9);
     // The NLL term is of the plain sum, whatever the reduction; its gradient is kept apart.
     if (nll.weight != 0)
-      if (auto s = be.map(pairs, zero_fill<T>{column(10)}, nullptr); !s) return s;
+      if (auto s = be.map(pairs, fill<T>{column(10), T(0)}, nullptr); !s) return s;
     const status done = run(be, summed, per_pair, view<const T, 1, Space>(as_view(4)), as_view(10));
     if (!done && done.code != errc::empty_mask) return done;
 
