@@ -62,7 +62,7 @@ struct any_divergence {
 /// ranked by rewards. The library's wrappers, chosen at run time.
 struct any_pair_loss {
   enum class kind { plain, free, divergence, ranked };
-  static constexpr int most = 4;
+  static constexpr int most = 8;
   any_pair objective[most];
   double weight[most] = {};
   int count = 0;
@@ -322,10 +322,10 @@ class preference_case {
     finish();
   }
   /// Ranks in place of pairs.
-  void run_aot(const rlhf::dpo_sigmoid& objective, bool paired) {
+  void run_aot(const any_pair_loss& objective, bool paired) {
     if (by_token_) throw failure{"shape", "aot wants sums [P]"};
     const auto to = outputs(pairs_, pairs_);
-    require(rlhf::aot<rlhf::dpo_sigmoid>{objective, paired}(work_.backend(), sums(), to));
+    require(rlhf::aot<any_pair_loss>{objective, paired}(work_.backend(), sums(), to));
     read(to);
     finish();
   }
@@ -809,7 +809,8 @@ void add_preference_loss(registry& table) {
     table.add("preference_loss", paired ? "aot" : "aot_unpaired", beta(0.1) + smoothing(0), arrays,
               [paired]<class T>(const problem& p, results& out) {
                 const arguments& a = p.settings;
-                preference_case<B, T>(p, out).run_aot({a.number("beta"), a.number("label_smoothing")}, paired);
+                const rlhf::dpo_sigmoid dpo{a.number("beta"), a.number("label_smoothing")};
+                preference_case<B, T>(p, out).run_aot({dpo, dpo.beta}, paired);
               });
 
   const inputs with_kl = join(arrays, {required("chosen_kl", "P,C"), required("rejected_kl", "P,R")});
