@@ -135,6 +135,10 @@ struct advantage_estimate {
                     const advantage_outputs<T, Space>& out) const {
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");
+    static_assert(
+        requires { Estimator::scans; },
+        "rlhf: this estimator does not run along a sequence (it has no `scans`): estimators of groups go into "
+        "grouped, whiten into whitening, optimal_token_baseline into token_baseline");
     constexpr const char* name = "advantage_estimate";
     if constexpr (std::same_as<Space, host_space>)
       if (auto s = rlhf::check(sequences, name); !s) return s;

@@ -92,6 +92,10 @@ struct grouped {
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
   status operator()(B& be, const group_inputs<T, Space>& in, const std::type_identity_t<view<T, 1, Space>>& out) const {
+    static_assert(
+        !requires { Estimator::scans; },
+        "rlhf: this estimator runs along the tokens of a sequence, not over the responses of a group: call "
+        "advantage_estimate");
     constexpr const char* name = "grouped";
     const std::int64_t n = in.reward.extent;
     if (!in.reward && n > 0) return remark::null(name, "reward");

@@ -163,7 +163,21 @@ struct policy_loss {
                     const token_outputs<T, Space>& out) const {
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");
-    static_assert(token_objective<typename policy_detail::of_token<Objective>::type> && token_objective<Term>,
+    using formula = typename policy_detail::of_token<Objective>::type;
+    constexpr bool of_tokens = token_objective<formula>;
+    static_assert(of_tokens || !pair_objective<formula>,
+                  "rlhf: this objective compares two whole responses, a token has no partner: call preference_loss");
+    static_assert(of_tokens || !unpaired_objective<formula>,
+                  "rlhf: this objective is of a whole response with a label, not of a token: call unpaired_loss");
+    static_assert(of_tokens || !score_objective<formula>,
+                  "rlhf: this objective is of a reward model's scores, not of log-probabilities: call reward_loss");
+    static_assert(of_tokens || !value_objective<formula>,
+                  "rlhf: this objective is of a critic's values, not of log-probabilities: call value_loss");
+    static_assert(
+        !requires(const formula& f) { f.mean; },
+        "rlhf: this makes the log-ratio of a sequence and is no loss: give it to sequence_policy_loss as its "
+        "reduction");
+    static_assert(of_tokens && token_objective<Term>,
                   "rlhf: a token objective is a struct with "
                   "`template <rlhf::number V> V operator()(const rlhf::token<V>&) const`");
     static_assert(aggregation<Aggregate>,

@@ -23,10 +23,6 @@ struct preference_loss {
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
   status operator()(B& be, const pair_inputs<T, Space>& in, const pair_outputs<T, Space>& out) const {
-    static_assert(pair_objective<Objective>,
-                  "rlhf: a pair objective is a struct with "
-                  "`template <rlhf::number V> V operator()(const rlhf::pair<V>&) const`");
-    static_assert(Aggregate::uniform, "rlhf: pairs are aggregated with a uniform rule, such as batch_mean");
     static_assert(std::same_as<Reduction, sum_of_tokens>,
                   "rlhf: this reduction works on tokens: call with token_pair_inputs");
     return run(be, in, out, in.chosen, out.grad_chosen);
@@ -175,6 +171,17 @@ struct preference_loss {
                            const view<const T, 1, Space>& plain, const view<T, 1, Space>& nll_gradient) const {
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");
+    static_assert(pair_objective<Objective>,
+                  "rlhf: a pair objective is a struct with "
+                  "`template <rlhf::number V> V operator()(const rlhf::pair<V>&) const`");
+    static_assert(pair_objective<Objective> || !unpaired_objective<Objective>,
+                  "rlhf: this objective is of one labelled response, and a pair has no label: call unpaired_loss");
+    static_assert(pair_objective<Objective> || !score_objective<Objective>,
+                  "rlhf: this objective is of a reward model's scores, not of log-probabilities: call reward_loss");
+    static_assert(Aggregate::uniform, "rlhf: pairs are aggregated with a uniform rule, such as batch_mean");
+    static_assert(
+        !requires(const Aggregate& a) { a.length; },
+        "rlhf: a pair has no length to divide by, fixed_length is of tokens: use batch_mean");
     using namespace preference_detail;
     constexpr const char* name = "preference_loss";
     const std::int64_t pairs = in.chosen.extent;

@@ -59,6 +59,9 @@ struct reward_loss {
     requires backend<B>
   status operator()(B& be, const score_inputs<T, Space>& in, const score_outputs<T, Space>& out) const {
     static_assert(Aggregate::uniform, "rlhf: pairs are aggregated with a uniform rule, such as batch_mean");
+    static_assert(
+        !requires(const Aggregate& a) { a.length; },
+        "rlhf: a pair has no length to divide by, fixed_length is of tokens: use batch_mean");
     return run(be, layout<typename B::space>{nullptr, in.chosen.extent, 1, in.chosen.extent}, in, out);
   }
   template <class B, class T = float, class Space = typename B::space>
@@ -76,6 +79,12 @@ struct reward_loss {
   template <class B, class T, class Space>
   status run(B& be, const layout<typename B::space>& sequences, const score_inputs<T, Space>& in,
              const score_outputs<T, Space>& out) const {
+    static_assert(score_objective<Objective> || !pair_objective<Objective>,
+                  "rlhf: this objective is of log-probabilities, not of a reward model's scores: call preference_loss");
+    static_assert(score_objective<Objective> || !token_objective<Objective>,
+                  "rlhf: this objective is of the tokens of one response, not of two scores: call policy_loss");
+    static_assert(score_objective<Objective> || !value_objective<Objective>,
+                  "rlhf: this objective is of single scores with a target, not of pairs of scores: call value_loss");
     static_assert(score_objective<Objective>,
                   "rlhf: a score objective is a struct with "
                   "`template <rlhf::number V> V operator()(const rlhf::score_pair<V>&) const`");

@@ -165,6 +165,14 @@ struct reward_shaping {
                     const shaping_outputs<T, Space>& out) const {
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");
+    static_assert(
+        std::same_as<Rule, rto_reward> ||
+            requires(const Rule& r) {
+              r.estimator;
+              r.placement;
+            },
+        "rlhf: a shaping rule makes rewards of tokens: kl_in_reward or rto_reward; a function of a score or a length "
+        "(score_clip, soft_overlong, missing_eos) is called on the score before");
     constexpr const char* name = "reward_shaping";
     if (auto s = shaping_detail::check(name, sequences, in, out); !s) return s;
     if (auto s = rule.check(); !s) return s;

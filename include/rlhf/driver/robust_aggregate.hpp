@@ -263,6 +263,10 @@ struct robust_aggregate {
     using namespace robust_detail;
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");
+    static_assert(
+        !requires { Set::uniform; },
+        "rlhf: this is a fixed rule of weights, and robust_aggregate looks for the worst of a set (kl_ball, "
+        "chi_square_ball, ...): give the rule to the loss itself");
     constexpr const char* name = "robust_aggregate";
     const std::int64_t n = in.loss.extent;
     if (n > 0 && !in.loss) return remark::null(name, "loss");

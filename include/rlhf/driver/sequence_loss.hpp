@@ -240,6 +240,16 @@ struct sequence_policy_loss {
                     const sequence_outputs<T, Space>& out) const {
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");
+    static_assert(
+        requires(const Objective& o) { o.objective; } ? token_objective<Objective> : true,
+        "rlhf: here the ratio is already the sequence's, so sequence_ratio has nothing to wrap: give its objective");
+    static_assert(
+        token_objective<Objective>,
+        "rlhf: the objective of a sequence is a token objective that sees the sequence's log-ratio, such as ppo_clip");
+    static_assert(
+        requires(const Reduction& r) { r.mean; },
+        "rlhf: the reduction makes the log-ratio of a sequence: summed_log_ratio, averaged_log_ratio or "
+        "one_sided_log_ratio");
     constexpr const char* name = "sequence_policy_loss";
     const std::int64_t rows = sequences.sequences;
     if constexpr (std::same_as<Space, host_space>)

@@ -41,6 +41,13 @@ struct unpaired_loss {
     static_assert(unpaired_objective<Objective>,
                   "rlhf: an unpaired objective is a struct with "
                   "`template <rlhf::number V> V operator()(const rlhf::labelled_response<V>&) const`");
+    static_assert(unpaired_objective<Objective> || !pair_objective<Objective>,
+                  "rlhf: this objective compares two responses, and these come one by one: call preference_loss");
+    static_assert(unpaired_objective<Objective> || !token_objective<Objective>,
+                  "rlhf: this objective is of tokens, not of whole responses: call policy_loss");
+    static_assert(
+        !requires(const Aggregate& a) { a.length; },
+        "rlhf: a response as a whole has no length to divide by, fixed_length is of tokens: use batch_mean");
     static_assert(Aggregate::uniform, "rlhf: responses are aggregated with a uniform rule, such as batch_mean");
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");

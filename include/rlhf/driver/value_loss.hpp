@@ -57,6 +57,11 @@ struct value_loss {
     requires backend<B>
   status operator()(B& be, const layout<typename B::space>& sequences, const value_inputs<T, Space>& in,
                     const value_outputs<T, Space>& out) const {
+    static_assert(
+        value_objective<Objective> || !token_objective<Objective>,
+        "rlhf: this objective is of a policy's log-probabilities, not of a critic's values: call policy_loss");
+    static_assert(value_objective<Objective> || !score_objective<Objective>,
+                  "rlhf: this objective is of pairs of scores, not of single ones with a target: call reward_loss");
     static_assert(value_objective<Objective>,
                   "rlhf: a value objective is a struct with "
                   "`template <rlhf::number V> V operator()(const rlhf::value_item<V>&) const`");
