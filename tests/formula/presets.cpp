@@ -239,7 +239,6 @@ TEST_CASE("Policy losses of the three libraries are the compositions that they n
   using rlhf::none, rlhf::policy_loss, rlhf::ppo_clip;
   const ppo_clip plain{0.2, 0.2}, bounded{0.2, 0.2, rlhf::infinity, rlhf::infinity, 20},
       dual{0.2, 0.2, 3, rlhf::infinity, 20};
-  const rlhf::token_mean tokens;
   CHECK(on_policy(trl::grpo()) == on_tokens(policy_loss{plain}));
   CHECK(on_policy(trl::grpo(100)) == on_tokens(policy_loss{plain, none{}, rlhf::token_mean{.tokens = 100}}));
   CHECK(on_policy(trl::loss_type::bnpo()) == on_policy(trl::grpo()));

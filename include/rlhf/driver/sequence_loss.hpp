@@ -241,7 +241,7 @@ struct sequence_policy_loss {
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");
     static_assert(
-        requires(const Objective& o) { o.objective; } ? token_objective<Objective> : true,
+        token_objective<Objective> || !requires(const Objective& o) { o.objective; },
         "rlhf: here the ratio is already the sequence's, so sequence_ratio has nothing to wrap: give its objective");
     static_assert(
         token_objective<Objective>,
