@@ -136,20 +136,19 @@ template <class Call>
 void expect_permutes(const char* name, const batch& b, numbers& random, Call call, double error = 0) {
   const auto order = random.order(static_cast<std::size_t>(b.rows));
   const outcome here = call(b), there = call(permuted(b, order));
+  const double scale = largest(here);
   const auto w = static_cast<std::size_t>(b.width);
-  expect(near(here.loss, there.loss, 1e-11, largest(here)), name, ": another order makes ", here.loss, " to ",
-         there.loss);
+  expect(near(here.loss, there.loss, 1e-11, scale), name, ": another order makes ", here.loss, " to ", there.loss);
   for (std::size_t r = 0; r < order.size(); ++r) {
     for (std::size_t k = 0; k < here.slots.size(); ++k)
       for (std::size_t t = 0; t < w; ++t) {
         const double x = here.slots[k][order[r] * w + t], y = there.slots[k][r * w + t];
-        expect(same_bits(x, y) || near(x, y, error, largest(here)), name, ": another order makes ", x, " to ", y,
-               " in output ", k);
+        expect(same_bits(x, y) || near(x, y, error, scale), name, ": another order makes ", x, " to ", y, " in output ",
+               k);
       }
     for (std::size_t k = 0; k < here.rows.size(); ++k) {
       const double x = here.rows[k][order[r]], y = there.rows[k][r];
-      expect(same_bits(x, y) || near(x, y, error, largest(here)), name, ": another order makes ", x, " to ", y,
-             " of a row");
+      expect(same_bits(x, y) || near(x, y, error, scale), name, ": another order makes ", x, " to ", y, " of a row");
     }
   }
 }
@@ -160,19 +159,17 @@ void expect_packs(const char* name, const batch& b, Call call, double error = 0)
   std::vector<std::size_t> from;
   const batch p = packed_of(b, from);
   const outcome padded = call(b), tight = call(p);
-  expect(near(padded.loss, tight.loss, 1e-11, largest(padded)), name, ": packing makes ", padded.loss, " to ",
-         tight.loss);
+  const double scale = largest(padded);
+  expect(near(padded.loss, tight.loss, 1e-11, scale), name, ": packing makes ", padded.loss, " to ", tight.loss);
   for (std::size_t k = 0; k < padded.slots.size(); ++k)
     for (std::size_t i = 0; i < from.size(); ++i) {
       const double x = padded.slots[k][from[i]], y = tight.slots[k][i];
-      expect(same_bits(x, y) || near(x, y, error, largest(padded)), name, ": packing makes ", x, " to ", y,
-             " in output ", k);
+      expect(same_bits(x, y) || near(x, y, error, scale), name, ": packing makes ", x, " to ", y, " in output ", k);
     }
   for (std::size_t k = 0; k < padded.rows.size(); ++k)
     for (std::size_t r = 0; r < padded.rows[k].size(); ++r) {
       const double x = padded.rows[k][r], y = tight.rows[k][r];
-      expect(same_bits(x, y) || near(x, y, error, largest(padded)), name, ": packing makes ", x, " to ", y,
-             " of a row");
+      expect(same_bits(x, y) || near(x, y, error, scale), name, ": packing makes ", x, " to ", y, " of a row");
     }
 }
 
