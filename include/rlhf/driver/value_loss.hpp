@@ -107,7 +107,7 @@ struct value_loss {
       return s;
     if (auto s = masked_moments(be, name, in.returns, in.mask, cells.data() + 1); !s) return s;
     const moments left = be.read(cells.data()), all = be.read(cells.data() + 1);
-    stats.add("explained_variance", all.m2 > 0 ? 1 - left.m2 / all.m2 : 0, 1);
+    stats.add_explained("explained_variance", all.count, {left.mean, left.m2}, {all.mean, all.m2});
     return {};
   }
 };
