@@ -1,5 +1,5 @@
-// Stations 1 and 3: logits to log-probabilities, and the gradient back, written over the logits. And KL over a whole
-// vocabulary.
+// Stations 1 and 3: logits to log-probabilities, and the gradient back, written over the logits. KL over a whole vocabulary,
+// and the k likeliest tokens.
 
 #include <vector>
 
@@ -7,7 +7,10 @@
 #include "rlhf/backend/eigen.hpp"
 #include "rlhf/core/throw.hpp"
 #include "rlhf/driver/full_kl.hpp"
+#include "rlhf/driver/policy_loss.hpp"
 #include "rlhf/driver/token_logp.hpp"
+#include "rlhf/driver/top_k.hpp"
+#include "rlhf/objective/weighted.hpp"
 
 using calls::expect;
 
@@ -64,5 +67,27 @@ int main() {
   for (int k = 1; k <= 3; ++k) want += std::exp(k - s) * (k - s + std::log(3.0));
   expect("KL to a uniform reference", number(kl[0]), want);
   expect("its gradient", number(gradient[2]), std::exp(3 - s) * (3 - s + std::log(3.0) - want));
+
+  //! [top-k]
+  std::vector<float> top_logp(4), tail(2), top_entropy(2);  // k = 2 for two rows
+  std::vector<std::int32_t> top_token(4);
+  rlhf::or_throw(rlhf::top_k(
+      cpu, rlhf::top_k_inputs<float>{.logits = {policy.data(), 2, 3}},
+      rlhf::top_k_outputs<float>{
+          .logp = {top_logp.data(), 2, 2}, .token = {top_token.data(), 2, 2}, .tail = tail, .entropy = top_entropy}));
+  //! [top-k]
+  expect("top-k: the likeliest", top_token[0], 2);
+  expect("top-k: of equal ones the first", top_token[3], 0);
+  expect("top-k: its log-probability", number(top_logp[1]), 2 - s);
+  expect("top-k: the rest", number(tail[0]), 1 - s);
+
+  float loss = 0;
+  std::vector<float> grad(2);
+  //! [eaft]
+  const rlhf::policy_loss eaft{rlhf::entropy_adaptive_fine_tuning{}};
+  rlhf::or_throw(eaft(cpu, rlhf::padded(1, 2), rlhf::token_inputs<float>{.logp = logp, .entropy = top_entropy},
+                      rlhf::token_outputs<float>{.loss = {&loss, 1}, .grad_logp = grad}));
+  //! [eaft]
+  expect("eaft: minus the weight", number(grad[0]), -number(top_entropy[0]) / 3 / 2);
   return calls::failures();
 }

@@ -310,4 +310,28 @@ struct dynamic_fine_tuning {
   }
 };
 
+/// Entropy-adaptive fine-tuning: negative log-likelihood weighed by how undecided the policy is,
+/// \f$ -\mathrm{sg}\big((H/s)^\alpha\big)\log\pi \f$, so that tokens about which it is sure pull less.
+///
+/// H, the token's `entropy`, is that of the 20 likeliest tokens renormalised (top_k's `entropy` with k 20); s = 3 nats is about
+/// log 20. Negative entropies, of rounding, count as 0; at alpha = 0 it is the negative log-likelihood.
+/// Source: Diao et al. 2026, arXiv 2601.02151; k and scale of LLaMA-Factory; catalogue D-03.
+struct entropy_adaptive_fine_tuning {
+  double alpha = 1;
+  double scale = 3;
+  static constexpr unsigned reads = field::entropy;
+
+  [[nodiscard]] constexpr status check() const {
+    if (!(alpha >= 0)) return remark::argument("entropy_adaptive_fine_tuning", "alpha", alpha, "0 or more");
+    if (!(scale > 0)) return remark::argument("entropy_adaptive_fine_tuning", "scale", scale, "more than 0");
+    return {};
+  }
+  template <number V>
+  RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    if (!(alpha > 0)) return -t.logp;
+    const value_t<V> h = max(stop_gradient(t.entropy), constant<V>(0)) / constant<V>(scale);
+    return t.logp * -exp(log(h) * constant<V>(alpha));
+  }
+};
+
 }  // namespace rlhf::inline v1
