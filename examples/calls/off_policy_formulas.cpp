@@ -13,6 +13,7 @@
 #include "rlhf/driver/sequence_loss.hpp"
 #include "rlhf/driver/surviving_mass.hpp"
 #include "rlhf/driver/token_selection.hpp"
+#include "rlhf/driver/top_k_divergence.hpp"
 #include "rlhf/objective/kl.hpp"
 #include "rlhf/objective/weighted.hpp"
 #include "rlhf/reward/length_shaping.hpp"
@@ -113,6 +114,22 @@ int main() {
     //! [distillation]
     expect("distillation: between 0 and log 2", divergence[0] > 0 && divergence[0] < 0.6931, 1);
     expect("distillation: a gradient adds up to 0", number(gradient[0]) + number(gradient[1]) + number(gradient[2]), 0);
+  }
+  {
+    const std::vector<float> student{1, 2, 3, 0, 0, 1};
+    //! [top-k]
+    const std::vector<std::int32_t> token{2, 0, 1, 0};  // two of each row, as a serving engine reports them
+    const std::vector<float> teacher_logp{-0.2f, -2.5f, -0.7f, -0.9f};  // under the whole vocabulary
+    std::vector<float> divergence(2), gradient(6);
+    rlhf::or_throw(rlhf::top_k_divergence{.forward = 0.5}(
+        cpu,
+        rlhf::top_k_divergence_inputs<float>{.logits = {student.data(), 2, 3},
+                                             .token = {token.data(), 2, 2},
+                                             .teacher_logp = {teacher_logp.data(), 2, 2}},
+        rlhf::full_kl_outputs<float>{.kl = divergence, .grad_logits = {gradient.data(), 2, 3}}));
+    //! [top-k]
+    expect("top-k: more than 0", divergence[0] > 0 && divergence[1] > 0, 1);
+    expect("top-k: a gradient adds up to 0", number(gradient[3]) + number(gradient[4]) + number(gradient[5]), 0);
   }
   {
     //! [endings]
