@@ -6,10 +6,14 @@
 #include "check.hpp"
 #include "rlhf/backend/reference.hpp"
 #include "rlhf/core/throw.hpp"
+#include "rlhf/driver/cosine_distance.hpp"
 #include "rlhf/driver/full_jensen_shannon.hpp"
+#include "rlhf/driver/full_total_variation.hpp"
 #include "rlhf/driver/future_weights.hpp"
 #include "rlhf/driver/importance.hpp"
 #include "rlhf/driver/policy_loss.hpp"
+#include "rlhf/driver/prefix_weights.hpp"
+#include "rlhf/driver/reward_shaping.hpp"
 #include "rlhf/driver/sequence_loss.hpp"
 #include "rlhf/driver/surviving_mass.hpp"
 #include "rlhf/driver/token_selection.hpp"
@@ -130,6 +134,39 @@ int main() {
     //! [top-k]
     expect("top-k: more than 0", divergence[0] > 0 && divergence[1] > 0, 1);
     expect("top-k: a gradient adds up to 0", number(gradient[3]) + number(gradient[4]) + number(gradient[5]), 0);
+  }
+  {
+    //! [variation]
+    const std::vector<float> student{1, 2, 3, 0, 0, 1}, teacher{1, 1, 1, 0, 2, 1};
+    std::vector<float> variation(2), gradient(6), distance(2), grad_hidden(6);
+    rlhf::or_throw(rlhf::full_total_variation(
+        cpu, rlhf::full_kl_inputs<float>{.logits = {student.data(), 2, 3}, .ref_logits = {teacher.data(), 2, 3}},
+        rlhf::full_kl_outputs<float>{.kl = variation, .grad_logits = {gradient.data(), 2, 3}}));
+    rlhf::or_throw(
+        rlhf::cosine_distance(cpu, rlhf::cosine_inputs<float>{.x = {student.data(), 2, 3}, .y = {teacher.data(), 2, 3}},
+                              rlhf::cosine_outputs<float>{.distance = distance, .grad_x = {grad_hidden.data(), 2, 3}}));
+    //! [variation]
+    const double all = std::exp(1.0) + std::exp(2.0) + std::exp(3.0);
+    expect("variation: from a uniform teacher", number(variation[0]), std::exp(3.0) / all - 1.0 / 3);
+    expect("cosine distance", number(distance[0]), 1 - 6 / std::sqrt(14.0 * 3));
+  }
+  {
+    const std::vector<float>& teacher_logp = b.ref_logp;
+    //! [iw-opd]
+    std::vector<float> advantage(8),
+        weight(8);  // the teacher's log-probability less the sampler's, by way of the reward
+    rlhf::or_throw(rlhf::reward_shaping{rlhf::kl_in_reward{rlhf::k1{}, 1.0}}(
+        cpu, rows, rlhf::shaping_inputs<float>{.old_logp = b.old_logp, .ref_logp = teacher_logp, .mask = b.mask},
+        rlhf::shaping_outputs<float>{.reward = advantage}));
+    rlhf::or_throw(rlhf::prefix_weights(cpu, rows, rlhf::prefix_weight{}, rlhf::view<const float>(advantage),
+                                        rlhf::mask_view<>(b.mask), rlhf::view<float>(weight)));
+    const rlhf::policy_loss iw_opd{rlhf::reinforce{}};
+    rlhf::or_throw(iw_opd(cpu, rows, {.logp = b.logp, .advantage = advantage, .mask = b.mask, .weight = weight},
+                          {.loss = {&loss, 1}, .grad_logp = grad_logp}));
+    //! [iw-opd]
+    expect("iw-opd: the last token", number(weight[3]), 1);
+    expect("iw-opd: the weight falls", weight[0] <= 1.5f && weight[1] <= weight[0] && weight[2] <= weight[1], 1);
+    expect("iw-opd: gradient", number(grad_logp[0]), -number(weight[0] * advantage[0]) / 6);
   }
   {
     //! [endings]
