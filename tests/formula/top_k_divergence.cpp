@@ -220,6 +220,11 @@ TEST_CASE("certainty and impossible tokens") {
   const answer further = run({}, p, {0, -800, -infinity});
   CHECK(further.value[0] == Approx(0.75 * std::log(0.75) + 0.25 * (std::log(0.25) + 800)));
   CHECK(further.gradient[1] == Approx(-0.25));
+  // A known tail of the teacher is taken as it is, however small; only one by difference has a floor.
+  problem small{1, 3, 3, 1, 1, {0}, {0.0}, {-30.0}, {}};
+  CHECK(run({.forward = 0}, small, {0, 0, -infinity}).value[0] == Approx(std::log(0.5) + 0.5 * 30));
+  small.teacher_tail.clear();
+  CHECK(run({.forward = 0}, small, {0, 0, -infinity}).value[0] == Approx(std::log(0.5) - 0.5 * std::log(1e-7)));
   // The teacher's token of probability 0: free forward, infinite in reverse.
   const problem zero{1, 3, 3, 2, 1, {2, 0}, {-infinity, std::log(0.5)}, {std::log(0.5)}, {}};
   CHECK(std::isfinite(run({}, zero, {0, 0, 0}).value[0]));
