@@ -39,7 +39,8 @@ enum : std::size_t {
 
 /// ORPO's odds are infinite at probability 1.
 void less_than_certain(double* x) {
-  for (const auto side : {chosen, rejected}) x[side] = std::min(x[side], -1e-3 * x[chosen_length + side]);
+  for (const auto side : {chosen, rejected})
+    x[side] = std::min(x[side], -1e-3 * std::max(x[chosen_length + side], 1.0));
 }
 void positive_cap(double* x) { x[margin] = std::abs(x[margin]) + 0.1; }
 
