@@ -181,6 +181,10 @@ struct importance_weights {
     requires backend<B>
   status operator()(B& be, const layout<typename B::space>& sequences, const importance_inputs<T, Space>& in,
                     const importance_outputs<T, Space>& out) const {
+    static_assert(
+        requires { Correction::sums; },
+        "rlhf: a correction is a weight and a gate together: write importance_correction{weight, gate}, or one of "
+        "the functions that name it, such as truncated_token_weights");
     static_assert(std::same_as<Space, typename B::space>,
                   "rlhf: these views live in another memory space than the backend works in");
     using namespace importance_detail;
