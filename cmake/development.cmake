@@ -107,9 +107,13 @@ endfunction()
 
 # Tests see tests/ as an include folder ("support/catch.hpp") and its path as RLHF_TESTS_DIR.
 function(rlhf_add_test)
-  cmake_parse_arguments(PARSE_ARGV 0 arg "" "NAME;COST" "SOURCES;LIBRARIES;DEFINITIONS;LABELS")
+  cmake_parse_arguments(PARSE_ARGV 0 arg "" "NAME;COST;MARCH" "SOURCES;LIBRARIES;DEFINITIONS;LABELS")
   set(program test.${arg_NAME})
-  rlhf_add_program(${program} SOURCES ${arg_SOURCES} LIBRARIES ${arg_LIBRARIES} rlhf_catch DEFINITIONS ${arg_DEFINITIONS})
+  set(march "")
+  if(arg_MARCH)
+    set(march MARCH ${arg_MARCH})
+  endif()
+  rlhf_add_program(${program} ${march} SOURCES ${arg_SOURCES} LIBRARIES ${arg_LIBRARIES} rlhf_catch DEFINITIONS ${arg_DEFINITIONS})
   # The tests are many templates over small data: what counts is the time to compile them.
   target_compile_options(${program} PRIVATE $<$<AND:$<COMPILE_LANGUAGE:CXX>,$<CONFIG:Release>>:-O1>)
   rlhf_add_script(NAME ${arg_NAME} COMMAND ${program} COST ${arg_COST} LABELS ${arg_LABELS})

@@ -374,3 +374,33 @@ TEMPLATE_TEST_CASE("a team walks rows of every length", "", float, double) {
     CHECK(x.back() == 77);
   }
 }
+
+TEST_CASE("bfloat16 read in any order goes back to its places, and is the same numbers") {
+  const auto check = [](auto pack) {
+    using V = decltype(pack);
+    using memory = rlhf::memory_traits<V>;
+    std::vector<rlhf::bfloat16> x, y(static_cast<std::size_t>(V::size), rlhf::bfloat16(77.0f));
+    double sum = 0, squares = 0, found = 0, found_squares = 0;
+    for (int j = 0; j < V::size; ++j) {
+      const float value = static_cast<float>(j * 37 % 101) / 4 - 12;
+      x.push_back(rlhf::bfloat16(value));
+      sum += static_cast<double>(value);
+      squares += static_cast<double>(value) * static_cast<double>(value);
+    }
+    const V v = rlhf::load_in_any_order<V>(x.data());
+    for (int j = 0; j < V::size; ++j) {
+      found += static_cast<double>(v[j]);
+      found_squares += static_cast<double>(v[j]) * static_cast<double>(v[j]);
+    }
+    CHECK(found == sum);
+    CHECK(found_squares == squares);
+    rlhf::store_in_any_order(y.data(), v + v);
+    for (std::size_t j = 0; j < y.size(); ++j)
+      CHECK(static_cast<float>(y[j]) == 2 * static_cast<float>(x[j]));  // each at its own place
+    memory::store(y.data(), memory::load(x.data()));
+    for (std::size_t j = 0; j < y.size(); ++j) CHECK(y[j].bits == x[j].bits);
+  };
+  check(rlhf::lane<float, 1>{});
+  check(rlhf::lane<float, 2>{});
+  check(rlhf::lane<float, 4>{});
+}

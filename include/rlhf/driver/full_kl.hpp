@@ -1,7 +1,7 @@
 #pragma once
 // KL divergence over the whole vocabulary between two rows of logits, and its gradient.
 
-#include "rlhf/backend/concept.hpp"
+#include "rlhf/driver/logp_kernels.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -32,17 +32,9 @@ struct full_kl_outputs {
 
 namespace full_kl_detail {
 
+using logp_detail::clear_column, logp_detail::logit_of_row;
 template <class V>
-using row_sum = online_softmax<V, false, false>;
-
-template <class L>
-struct logit_of_row {
-  const L* row;
-  template <class V>
-  [[nodiscard]] RLHF_HD RLHF_INLINE V operator()(std::int64_t j) const {
-    return load_in_any_order<V>(row + j);
-  }
-};
+using row_sum = logp_detail::plain_row<V>;
 
 /// A plain sum as a reduction state.
 template <class V>
@@ -83,15 +75,6 @@ struct gradient_column {
     const V p = exp(log_p);
     const V slope = Forward ? p - exp(log_q) : select(p > zero, p * (log_p - log_q - V(kl)), zero);
     memory_traits<V>::store(to + j, slope * V(g * scale));
-  }
-};
-
-template <class T, class L>
-struct clear_column {
-  L* to;
-  template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t j) const {
-    memory_traits<V>::store(to + j, V(number_traits<V>::constant(0)));
   }
 };
 
