@@ -202,6 +202,57 @@ TEST_CASE("the same key gives the same bits") {
   CHECK(run(1) != run(2));
 }
 
+TEST_CASE("a run that goes on from what it saved ends with the same bits") {
+  world w;
+  const auto bits = [](std::span<const float> x) { return std::vector<float>(x.begin(), x.end()); };
+  struct killed {};
+  const responses data = w.reference.sample(prompts(1), 70, {3, 3});
+
+  SECTION("in the middle of an epoch") {
+    for (const std::int64_t stop : {std::int64_t{1}, std::int64_t{7}, std::int64_t{8}, std::int64_t{19}}) {
+      tabular_policy whole(1, vocabulary, 2), parts = whole;
+      auto update = steps_of(0.05), part_update = update;
+      loop_options options{.batch = 9, .epochs = 3, .key = {1, 1}};
+      std::vector<std::int64_t> items, part_items;
+      const auto note = [](std::vector<std::int64_t>& to) {
+        return [&to](const progress& p) { to.push_back(p.items); };
+      };
+      train_supervised(w.cpu, whole, update, data, options, note(items));
+      CHECK_THROWS_AS(train_supervised(w.cpu, parts, part_update, data, options,
+                                       [&](const progress& p) {
+                                         part_items.push_back(p.items);
+                                         if (p.step == stop) throw killed{};
+                                       }),
+                      killed);
+      options.done = stop;
+      train_supervised(w.cpu, parts, part_update, data, options, note(part_items));
+      CHECK(bits(whole.parameters()) == bits(parts.parameters()));
+      CHECK(items == part_items);
+    }
+  }
+  SECTION("between iterations") {
+    const auto ask = [](std::int64_t i) { return prompts(static_cast<std::size_t>(20 + i)); };
+    std::int64_t tokens = 0, part_tokens = 0;
+    tabular_policy whole = w.reference, parts = w.reference;
+    tabular_critic critic(vocabulary, 2), part_critic = critic;
+    auto update = steps_of(0.03), critic_update = steps_of(0.1), part_update = update,
+         part_critic_update = critic_update;
+    on_policy_options options{.iterations = 5, .epochs = 2, .minibatch = 8, .key = {1, 100}};
+    train_ppo(w.cpu, ppo{}, whole, critic, w.reference, w.reward, update, critic_update, ask, options,
+              [&](const iteration& i) { tokens = i.tokens; });
+    for (const auto& [done, iterations] : {std::pair{0, 2}, std::pair{2, 5}}) {
+      options.done = done;
+      options.iterations = iterations;
+      options.tokens_done = part_tokens;
+      train_ppo(w.cpu, ppo{}, parts, part_critic, w.reference, w.reward, part_update, part_critic_update, ask, options,
+                [&](const iteration& i) { part_tokens = i.tokens; });
+    }
+    CHECK(bits(whole.parameters()) == bits(parts.parameters()));
+    CHECK(bits(critic.parameters()) == bits(part_critic.parameters()));
+    CHECK(tokens == part_tokens);
+  }
+}
+
 TEST_CASE("an update drops a gradient that is not finite") {
   tabular_policy policy(1, 3, 1);
   policy.gradient()[0] = std::numeric_limits<float>::quiet_NaN();

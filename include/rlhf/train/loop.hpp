@@ -16,7 +16,8 @@ namespace rlhf::inline v1 {
 struct loop_options {
   std::int64_t batch = 32;  ///< items of an update
   std::int64_t epochs = 1;
-  random_key key{};  ///< of the order; epoch e is shuffled at prompt = e
+  random_key key{};       ///< of the order; epoch e is shuffled at prompt = e
+  std::int64_t done = 0;  ///< updates made before: they are passed over, so that a run can go on from what it saved
 };
 
 /// What a loop hands to its observer after every update: any callable of (const progress&).
@@ -32,24 +33,34 @@ struct ignore_progress {
   void operator()(const progress&) const {}
 };
 
-/// Minibatches of a fixed number of items (the last of an epoch may be smaller): `f(rows)` for each, in shuffled order.
+/// Minibatches of a fixed number of items (the last of an epoch may be smaller): `f(rows)` for each but the first
+/// `options.done`, in shuffled order.
 template <class F>
 void for_each_minibatch(std::int64_t items, const loop_options& options, F&& f) {
   if (items == 0) return;
   std::vector<std::int64_t> order(static_cast<std::size_t>(items));
   const random_numbers numbers(options.key);
-  for (std::int64_t epoch = 0; epoch < options.epochs; ++epoch) {
+  const std::int64_t per_epoch = (items + options.batch - 1) / options.batch;
+  for (std::int64_t epoch = options.done / per_epoch; epoch < options.epochs; ++epoch) {
     std::iota(order.begin(), order.end(), std::int64_t{0});
     shuffle(order, numbers, {.prompt = static_cast<std::uint32_t>(epoch)});
-    for (std::int64_t begin = 0; begin < items; begin += options.batch)
+    const std::int64_t passed = std::max(std::int64_t{0}, options.done - epoch * per_epoch);
+    for (std::int64_t begin = passed * options.batch; begin < items; begin += options.batch)
       f(std::span<const std::int64_t>(order).subspan(static_cast<std::size_t>(begin),
                                                      static_cast<std::size_t>(std::min(options.batch, items - begin))));
   }
 }
 
-/// Updates that for_each_minibatch will make.
+/// Updates of all epochs, those that were made before included.
 [[nodiscard]] constexpr std::int64_t minibatches(std::int64_t items, const loop_options& options) {
   return options.epochs * ((items + options.batch - 1) / options.batch);
+}
+
+/// Where a loop over `items` items begins.
+[[nodiscard]] constexpr progress progress_of(std::int64_t items, const loop_options& options) {
+  const std::int64_t per_epoch = std::max(std::int64_t{1}, (items + options.batch - 1) / options.batch);
+  const std::int64_t rest = std::min(items, options.done % per_epoch * options.batch);
+  return {.step = options.done, .steps = minibatches(items, options), .items = options.done / per_epoch * items + rest};
 }
 
 }  // namespace rlhf::inline v1

@@ -16,10 +16,12 @@ namespace rlhf::inline v1 {
 
 struct on_policy_options {
   std::int64_t iterations = 10;
-  std::int64_t samples = 1;     ///< responses to each prompt; REBEL takes two, whatever this says
-  std::int64_t epochs = 1;      ///< passes over the responses of an iteration
-  std::int64_t minibatch = 64;  ///< responses (pairs, for REBEL) of an update
-  random_key key{};             ///< iteration i samples on stream key.stream + 2 i and shuffles on the next
+  std::int64_t samples = 1;      ///< responses to each prompt; REBEL takes two, whatever this says
+  std::int64_t epochs = 1;       ///< passes over the responses of an iteration
+  std::int64_t minibatch = 64;   ///< responses (pairs, for REBEL) of an update
+  random_key key{};              ///< iteration i samples on stream key.stream + 2 i and shuffles on the next
+  std::int64_t done = 0;         ///< iterations made before, by the run that this one goes on with
+  std::int64_t tokens_done = 0;  ///< response tokens that they sampled
 };
 
 /// What an iteration reports: any callable of (const iteration&).
@@ -124,8 +126,8 @@ void train_ppo(B& be, const basic_ppo<Rule>& algorithm, Policy& policy, Critic& 
                Observer&& observe = {}, Guide&& guide = {}) {
   using on_policy_detail::stream;
   constexpr bool guided = !std::same_as<std::remove_cvref_t<Guide>, on_policy_detail::no_guide>;
-  iteration now{.of = options.iterations};
-  for (std::int64_t i = 0; i < options.iterations; ++i) {
+  iteration now{.number = options.done, .of = options.iterations, .tokens = options.tokens_done};
+  for (std::int64_t i = options.done; i < options.iterations; ++i) {
     const auto r =
         on_policy_detail::collect(policy, reference, reward, prompts(i), options.samples, stream(options.key, 2 * i));
     const auto tokens = static_cast<std::size_t>(r.batch.response_tokens());
@@ -193,8 +195,8 @@ void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Refer
                  parameter_update<Schedule>& update, Prompts&& prompts, const on_policy_options& options,
                  Observer&& observe = {}) {
   using on_policy_detail::stream;
-  iteration now{.of = options.iterations};
-  for (std::int64_t i = 0; i < options.iterations; ++i) {
+  iteration now{.number = options.done, .of = options.iterations, .tokens = options.tokens_done};
+  for (std::int64_t i = options.done; i < options.iterations; ++i) {
     const auto r = on_policy_detail::collect(policy, reference, reward, prompts(i), 2, stream(options.key, 2 * i));
     statistics metrics;
     std::vector<float> logp, gradient, shaped_total;

@@ -53,7 +53,7 @@ template <class B, trainable_reward Model, class Schedule, class Observer = igno
 void train_reward_model(B& be, Model& model, parameter_update<Schedule>& update, const preference_pairs& pairs,
                         const loop_options& options, Observer&& observe = {}, const reward_model& algorithm = {}) {
   preference_train_detail::check(pairs, "train_reward_model");
-  progress now{.steps = minibatches(pairs.chosen.size(), options)};
+  progress now = progress_of(pairs.chosen.size(), options);
   std::vector<float> scores, gradient;
   for_each_minibatch(pairs.chosen.size(), options, [&](std::span<const std::int64_t> rows) {
     const responses both = preference_train_detail::join(pairs, rows);
@@ -92,7 +92,7 @@ void train_preference(B& be, Policy& policy, Reference& reference, parameter_upd
   reference.log_probs(pairs.chosen, ref_chosen);
   reference.log_probs(pairs.rejected, ref_rejected);
 
-  progress now{.steps = minibatches(pairs.chosen.size(), options)};
+  progress now = progress_of(pairs.chosen.size(), options);
   std::vector<float> logp, gradient;
   for_each_minibatch(pairs.chosen.size(), options, [&](std::span<const std::int64_t> rows) {
     const responses both = preference_train_detail::join(pairs, rows);

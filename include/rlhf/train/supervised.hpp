@@ -13,7 +13,7 @@ namespace rlhf::inline v1 {
 template <class B, trainable_policy Policy, class Schedule, class Observer = ignore_progress>
 void train_supervised(B& be, Policy& policy, parameter_update<Schedule>& update, const responses& data,
                       const loop_options& options, Observer&& observe = {}) {
-  progress now{.steps = minibatches(data.size(), options)};
+  progress now = progress_of(data.size(), options);
   std::vector<float> logp, gradient;
   for_each_minibatch(data.size(), options, [&](std::span<const std::int64_t> rows) {
     const responses batch = data.select(rows);
