@@ -41,41 +41,15 @@ std::span<const Scalar> workspace<Scalar>::hidden(std::int64_t token) const {
 
 template <class Scalar>
 transformer<Scalar>::transformer(const transformer_options& options) : options_(options) {
-  const transformer_options& o = options_;
-  if (o.vocabulary < 1 || o.dimension < 1 || o.hidden < 1 || o.layers < 1 || o.heads < 1 || o.kv_heads < 1 ||
-      o.context < 1)
-    refuse("every size must be at least 1");
-  if (o.dimension % o.heads != 0 || o.dimension / o.heads % 2 != 0)
-    refuse("heads must divide dimension into an even width");
-  if (o.heads % o.kv_heads != 0) refuse("kv_heads must divide heads");
+  if (const char* const wrong = what_is_wrong(options_)) refuse(wrong);
+  slices_ = parameter_slices(options_);
+  size_ = parameter_count(options_);
 
-  const sizes<Scalar> n(o);
-  const auto add = [&](std::string name, std::vector<std::int64_t> shape) {
-    std::int64_t elements = 1;
-    for (const std::int64_t extent : shape) elements *= extent;
-    slices_.push_back({std::move(name), std::move(shape), size_, elements});
-    size_ += elements;
-  };
-  add("tok_embeddings.weight", {n.vocabulary, n.dimension});
-  for (std::ptrdiff_t l = 0; l < n.layers; ++l) {
-    const std::string layer = "layers." + std::to_string(l) + ".";
-    add(layer + "attention_norm.weight", {n.dimension});
-    add(layer + "attention.wq.weight", {n.dimension, n.dimension});
-    add(layer + "attention.wk.weight", {n.kv, n.dimension});
-    add(layer + "attention.wv.weight", {n.kv, n.dimension});
-    add(layer + "attention.wo.weight", {n.dimension, n.dimension});
-    add(layer + "ffn_norm.weight", {n.dimension});
-    add(layer + "feed_forward.w1.weight", {n.hidden, n.dimension});
-    add(layer + "feed_forward.w3.weight", {n.hidden, n.dimension});
-    add(layer + "feed_forward.w2.weight", {n.dimension, n.hidden});
-  }
-  add("norm.weight", {n.dimension});
-
-  const std::ptrdiff_t half = n.head_width / 2;
-  for (std::ptrdiff_t position = 0; position < n.context; ++position) {
+  const std::ptrdiff_t half = options_.dimension / options_.heads / 2;
+  for (std::ptrdiff_t position = 0; position < options_.context; ++position) {
     std::vector<Scalar> sines;
     for (std::ptrdiff_t i = 0; i < half; ++i) {
-      const double frequency = std::pow(o.rope_theta, -static_cast<double>(i) / static_cast<double>(half));
+      const double frequency = std::pow(options_.rope_theta, -static_cast<double>(i) / static_cast<double>(half));
       rotations_.push_back(static_cast<Scalar>(std::cos(static_cast<double>(position) * frequency)));
       sines.push_back(static_cast<Scalar>(std::sin(static_cast<double>(position) * frequency)));
     }

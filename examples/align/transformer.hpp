@@ -8,31 +8,11 @@
 #include <vector>
 
 #include "align/batch.hpp"
+#include "align/parameters.hpp"
 #include "rlhf/backend/thread_pool.hpp"
 #include "rlhf/math/random.hpp"
 
 namespace align {
-
-/// The sizes of a model. The defaults are those of the names model.
-struct transformer_options {
-  int vocabulary = 29;
-  int dimension = 32;
-  int hidden = 88;  ///< width of the SwiGLU layer
-  int layers = 2;
-  int heads = 4;     ///< divides dimension into an even head width
-  int kv_heads = 4;  ///< divides heads: groups of heads share keys and values
-  int context = 16;  ///< the longest sequence
-  double rope_theta = 10000;
-  double norm_epsilon = 1e-5;
-};
-
-/// Where a named tensor lies in the flat array of parameters (and in that of gradients). Row-major, output first.
-struct parameter_slice {
-  std::string name;  ///< as "layers.0.attention.wq"
-  std::vector<std::int64_t> shape;
-  std::int64_t offset = 0;
-  std::int64_t size = 0;
-};
 
 /// Gradients of a loss by what the model put out. An empty span is an output that the loss does not use.
 template <class Scalar>
