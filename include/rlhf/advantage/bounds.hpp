@@ -9,9 +9,9 @@ namespace rlhf::inline v1 {
 /// \f$ [A]_{low}^{high} \f$, or `flagged` where a token or response is flagged, whatever its reward was (an invalid tool call,
 /// malformed reasoning). The replacement is not bounded. Source: NeMo RL; catalogue E-21.
 struct advantage_bounds {
-  double low = -infinity;
-  double high = infinity;
-  double flagged = -5;
+  double low = -infinity;  ///< of the advantage
+  double high = infinity;  ///< of the advantage
+  double flagged = -5;     ///< what a flagged one is replaced by
 
   [[nodiscard]] constexpr status check() const {
     if (!(low <= high)) return remark::argument("advantage_bounds", "low", low, "at most high");

@@ -12,9 +12,9 @@ namespace rlhf::inline v1 {
 /// p what the response pays, such as the KL of its tokens added up: subtracted after the clip.
 /// Source: TRL's GRPO and RLOO trainers; catalogue S-11, K-13, E-23.
 struct combined_reward {
-  double penalty = 0;
-  double low = -infinity;
-  double high = infinity;
+  double penalty = 0;      ///< beta, the price of what was paid
+  double low = -infinity;  ///< of the sum, before the penalty
+  double high = infinity;  ///< of the sum, before the penalty
 
   [[nodiscard]] constexpr status check() const {
     if (!(penalty > -infinity && penalty < infinity))

@@ -9,14 +9,14 @@ namespace rlhf::inline v1 {
 /// What an estimator sees of one step. What stands behind `valid` only where it says that it reads it.
 template <number V>
 struct reward_step {
-  V reward{};
-  V value{};
-  mask_t<V> valid{};
-  V next_value{};    ///< value of the state that the step leads to
-  mask_t<V> done{};  ///< does the episode end with this step?
-  V log_ratio{};     ///< log-ratio of the policy to the one that acted
-  V gamma{};         ///< discount from this step to the next
-  V lambda{};        ///< lambda from this step to the next
+  V reward{};         ///< of this step
+  V value{};          ///< of the state before it; 0 where none was given
+  mask_t<V> valid{};  ///< is it a token of the loss?
+  V next_value{};     ///< value of the state that the step leads to
+  mask_t<V> done{};   ///< does the episode end with this step?
+  V log_ratio{};      ///< log-ratio of the policy to the one that acted
+  V gamma{};          ///< discount from this step to the next
+  V lambda{};         ///< lambda from this step to the next
 };
 /// What an estimator reads, as bits of its member `reads`; without that member it reads the reward, and the value if given.
 namespace step {
@@ -47,9 +47,9 @@ enum class gap {
 /// advantages: whiten those afterwards, never before. gamma 1, lambda 1: A_t = sum of rewards from t on, minus V_t.
 /// Source: Schulman et al. 2015, arXiv 1506.02438, eq. 16; catalogue E-01, where the peers' gap rules are.
 struct gae {
-  double gamma = 1;
-  double lambda = 0.95;
-  gap gaps = gap::carry;
+  double gamma = 1;       ///< discount of a step
+  double lambda = 0.95;   ///< 1: Monte Carlo, 0: one step
+  gap gaps = gap::carry;  ///< what happens outside the mask
 
   static constexpr int scans = 3;
   [[nodiscard]] constexpr status check() const {
@@ -115,7 +115,7 @@ struct varying_gae {
 /// VAPO's lambda of a response of n tokens: \f$ \lambda = 1 - 1/\max(\alpha n, 1) \f$, so that the decay reaches as far as the
 /// response is long. Source: Yue et al. 2025, arXiv 2504.05118; alpha 0.05 there. Catalogue E-02.
 struct length_adaptive_lambda {
-  double alpha = 0.05;
+  double alpha = 0.05;  ///< 1 / (1 - lambda) is alpha n tokens
   [[nodiscard]] RLHF_HD constexpr double operator()(double tokens) const {
     const double reach = alpha * tokens;
     return reach > 1 ? 1 - 1 / reach : 0;
@@ -126,8 +126,8 @@ struct length_adaptive_lambda {
 /// Gaps are carried across (verl), walked through with reward 0 (gap::zero) or cut the sum off (gap::reset, SkyRL).
 /// Source: REINFORCE++, Hu 2025, arXiv 2501.03262; catalogue E-08.
 struct discounted_return {
-  double gamma = 1;
-  gap gaps = gap::carry;
+  double gamma = 1;       ///< discount of a step
+  gap gaps = gap::carry;  ///< what happens outside the mask
 
   static constexpr int scans = 1;
   [[nodiscard]] constexpr status check() const {

@@ -46,10 +46,10 @@ template <class Reward>
 /// Source: Shao et al. 2024, arXiv 2402.03300; Dr. GRPO: Liu et al. 2025, arXiv 2503.20783. Epsilon: TRL 1e-4, verl 1e-6.
 /// Catalogue E-03 to E-05.
 struct group_advantage {
-  group_scale scale = group_scale::group;
-  double epsilon = 1e-4;
-  lone_response lone = lone_response::zero;
-  bool biased = false;
+  group_scale scale = group_scale::group;    ///< what the centred rewards are divided by
+  double epsilon = 1e-4;                     ///< added to the deviation
+  lone_response lone = lone_response::zero;  ///< what a group of one gives
+  bool biased = false;                       ///< squares are divided by n instead of n - 1
 
   [[nodiscard]] constexpr status check() const {
     if (!(epsilon >= 0)) return remark::argument("group_advantage", "epsilon", epsilon, "0 or more");

@@ -39,7 +39,7 @@ struct optimal_baseline {
 /// alpha / f. NaN rewards are left out, advantage 0. `divisor` is f.
 /// Source: Chu et al. 2025, arXiv 2504.02546; verl. Catalogue E-12.
 struct group_policy_gradient {
-  double divisor = 1;
+  double divisor = 1;  ///< f
 
   [[nodiscard]] constexpr status check() const {
     if (!(divisor > 0 && divisor < infinity))
@@ -65,8 +65,8 @@ struct group_policy_gradient {
 /// added whatever the mean is (SkyRL), and only a mean of exactly -epsilon gives 0. NaN rewards are left out, advantage 0.
 /// Source: Tajwar et al. 2026, arXiv 2602.02710. Catalogue E-15.
 struct mean_normalized {
-  bool zero_if_nonpositive = false;
-  double epsilon = 1e-6;
+  bool zero_if_nonpositive = false;  ///< divide by the mean itself
+  double epsilon = 1e-6;             ///< added to the mean
 
   [[nodiscard]] constexpr status check() const {
     if (!(epsilon >= 0)) return remark::argument("mean_normalized", "epsilon", epsilon, "0 or more");

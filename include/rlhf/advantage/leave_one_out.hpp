@@ -13,9 +13,9 @@ namespace rlhf::inline v1 {
 /// Source: Kool et al. 2019; Ahmadian et al. 2024, arXiv 2402.14740. TRL's `normalize_advantages` is `whiten` over the call
 /// instead. Catalogue E-07.
 struct leave_one_out {
-  lone_response lone = lone_response::zero;
-  bool normalize = false;
-  double epsilon = 1e-6;
+  lone_response lone = lone_response::zero;  ///< what the only reward of a group gives
+  bool normalize = false;                    ///< divide by the deviation of the others
+  double epsilon = 1e-6;                     ///< added to that deviation
 
   [[nodiscard]] constexpr status check() const {
     if (!(epsilon >= 0)) return remark::argument("leave_one_out", "epsilon", epsilon, "0 or more");

@@ -10,7 +10,7 @@ namespace rlhf::inline v1 {
 /// rewards; it rises with n towards the true value. A NaN reward is left out; a group without rewards gives 0.
 /// Source: Brantley et al. 2025 (A*-PO), arXiv 2505.20686, eq. 3; catalogue N-04.
 struct optimal_value {
-  double beta = 0.5;
+  double beta = 0.5;  ///< temperature, in units of reward
 
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("optimal_value", "beta", beta, "more than 0");

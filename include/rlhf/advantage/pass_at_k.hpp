@@ -12,8 +12,8 @@ namespace rlhf::inline v1 {
 /// (verl raises). NaN rewards are left out.
 /// Source: Tang et al. 2025, arXiv 2503.19595; verl's grpo_passk. Catalogue E-13.
 struct pass_at_k {
-  bool normalize = true;
-  double epsilon = 1e-6;
+  bool normalize = true;  ///< divide by the deviation of the group
+  double epsilon = 1e-6;  ///< added to the deviation
 
   [[nodiscard]] constexpr status check() const {
     if (!(epsilon >= 0)) return remark::argument("pass_at_k", "epsilon", epsilon, "0 or more");

@@ -6,15 +6,16 @@
 
 namespace rlhf::inline v1 {
 
-/// Keeps the groups that can teach something: rewards that differ by more than `minimum_deviation` (Bessel-corrected standard
-/// deviation), and a mean in [low, high] (neither too hard nor too easy).
+/// Keeps the groups that can teach something: \f$ s_g > s_{min} \f$ and \f$ low \le \bar r_g \le high \f$, rewards that
+/// differ by more than `minimum_deviation` (Bessel-corrected standard deviation), and a mean that is neither too hard
+/// nor too easy.
 ///
 /// The default drops groups whose rewards are all equal: DAPO's dynamic sampling. Source: Yu et al. 2025, arXiv 2503.14476;
 /// catalogue E-22.
 struct group_filter {
-  double minimum_deviation = 0;
-  double low = -infinity;
-  double high = infinity;
+  double minimum_deviation = 0;  ///< a group's deviation must be larger
+  double low = -infinity;        ///< of the group's mean
+  double high = infinity;        ///< of the group's mean
 
   [[nodiscard]] constexpr status check() const {
     if (!(minimum_deviation >= 0))
@@ -37,8 +38,8 @@ struct group_filter {
 /// Responses without a reward are not counted. A smaller group is kept whole. O(n^2) in the size of a group.
 /// Source: Shrivastava et al. 2025, arXiv 2508.09726; catalogue E-22.
 struct best_of_group {
-  std::int64_t keep = 8;
-  bool largest = false;
+  std::int64_t keep = 8;  ///< responses of a group
+  bool largest = false;   ///< keep those with the largest weight instead
 
   static constexpr bool weighed = true;
   [[nodiscard]] constexpr status check() const {

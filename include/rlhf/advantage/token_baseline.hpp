@@ -18,9 +18,9 @@ namespace rlhf::inline v1 {
 /// them (verl's variant for tool use); else a position is a slot.
 /// Source: Li et al. 2026, The Optimal Token Baseline; verl. Catalogue E-14.
 struct optimal_token_baseline {
-  double epsilon = 1e-8;
-  bool compact = false;
-  bool zero_tail = true;
+  double epsilon = 1e-8;  ///< added to the summed weights
+  bool compact = false;   ///< positions count valid tokens only
+  bool zero_tail = true;  ///< baseline 0 where only one response is left
 
   [[nodiscard]] constexpr status check() const {
     if (!(epsilon >= 0)) return remark::argument("optimal_token_baseline", "epsilon", epsilon, "0 or more");

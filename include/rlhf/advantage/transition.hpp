@@ -12,8 +12,8 @@ namespace rlhf::inline v1 {
 /// Where V'_t is V_{t+1} and nothing ends the returns are those of gae.
 /// Source: Sutton 1988; Sutton and Barto 2018, eq. 12.2 and 12.3. Catalogue E-24.
 struct td_lambda {
-  double gamma = 1;
-  double lambda = 0.95;
+  double gamma = 1;      ///< discount of a step
+  double lambda = 0.95;  ///< 1: Monte Carlo, 0: one step
 
   static constexpr unsigned reads = step::reward | step::next_value;
   static constexpr int scans = 2;
@@ -43,10 +43,10 @@ struct td_lambda {
 /// skipped. On policy with both bounds 1 or more: v are the returns of TD(lambda).
 /// Source: Espeholt et al. 2018, arXiv 1802.01561, eq. 1 and section 4.1; TorchRL. Catalogue E-24.
 struct vtrace {
-  double gamma = 1;
-  double rho_bar = 1;
-  double c_bar = 1;
-  double lambda = 1;
+  double gamma = 1;    ///< discount of a step
+  double rho_bar = 1;  ///< bound of the weight of a temporal difference
+  double c_bar = 1;    ///< bound of the weight of what comes after
+  double lambda = 1;   ///< factor of that weight
 
   static constexpr unsigned reads = step::reward | step::next_value | step::log_ratio;
   static constexpr int scans = 3;

@@ -13,17 +13,17 @@ enum class spread {
   plus      ///< standard deviation + epsilon (AReaL)
 };
 
-/// \f$ (x - \mu)/s \f$, s from the variance as `divisor` says. `biased` divides the squares by n, else by n - 1.
+/// \f$ y = (x - \mu)/s \f$, s from the variance as `divisor` says. `biased` divides the squares by n, else by n - 1.
 ///
 /// `shift_mean` false adds the mean back (reward scaling of Ziegler et al. 2019). Fewer than two valid elements, or one
 /// where it is biased, have variance 0. The moments may come from elsewhere: merge those of all shards and give them to the driver.
 /// verl also adds 1e-8 to the count; that is not copied.
 /// Who takes which: docs/formulas/whitening.md.
 struct whiten {
-  bool biased = false;
-  spread divisor = spread::rsqrt;
-  double epsilon = 1e-8;
-  bool shift_mean = true;
+  bool biased = false;             ///< squares are divided by n instead of n - 1
+  spread divisor = spread::rsqrt;  ///< what the centred values are divided by
+  double epsilon = 1e-8;           ///< keeps the divisor from 0
+  bool shift_mean = true;          ///< false adds the mean back
 
   [[nodiscard]] constexpr status check() const {
     if (!(epsilon >= 0)) return remark::argument("whiten", "epsilon", epsilon, "0 or more");

@@ -79,8 +79,8 @@ struct scatter {
 /// pairs as they came.
 template <class Objective = dpo_sigmoid>
 struct aot {
-  Objective objective{};
-  bool paired = true;
+  Objective objective{};  ///< of a margin
+  bool paired = true;     ///< sort the margins of policy and reference; false: the log-ratios of chosen and rejected
 
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>

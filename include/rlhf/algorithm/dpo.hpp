@@ -18,9 +18,9 @@ namespace rlhf::inline v1 {
 /// DPO as published, with its two common extras: label smoothing and an NLL term on the chosen responses. For any other
 /// member of the family compose preference_loss with another objective.
 struct dpo {
-  double beta = 0.1;
-  double label_smoothing = 0;
-  chosen_nll nll{};
+  double beta = 0.1;           ///< inverse temperature: weight of the log-ratios
+  double label_smoothing = 0;  ///< e: probability that a label is flipped
+  chosen_nll nll{};            ///< a term on the chosen responses
 
   [[nodiscard]] constexpr auto loss() const {
     return preference_loss<dpo_sigmoid>{{.beta = beta, .label_smoothing = label_smoothing}, batch_mean{}, nll, {}};

@@ -63,7 +63,7 @@ struct half_of_both {
 /// Takes pair_inputs without masks or weights. `out.per_pair` is [2 pairs], all chosen and then all rejected ones; of the
 /// other outputs it writes the loss and both gradients.
 struct kto_pair {
-  double beta = 0.1;
+  double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
 
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>

@@ -16,9 +16,9 @@ namespace rlhf::inline v1 {
 
 /// REBEL's loss on pairs of samples: give pi_t's log-probabilities as the references and the rewards of both.
 struct rebel_regression {
-  double eta = 1;
+  double eta = 1;                ///< scale of the rewards, nats for each of their units
   double kl_coefficient = 0.05;  ///< of the sequence KL that is taken off the score
-  bool paper_scaling = false;
+  bool paper_scaling = false;    ///< divide the residual by eta
 
   /// The reward that is regressed: the score less the KL penalty of the response's log pi_t / pi_ref.
   [[nodiscard]] constexpr double shaped(double score, double log_ratio) const {

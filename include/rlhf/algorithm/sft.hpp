@@ -7,7 +7,7 @@ namespace rlhf::inline v1 {
 
 /// \f$ -\frac1N\sum_t\log\pi(y_t) \f$ over the valid tokens; `tokens` is their count in the whole batch, 0 those of the call.
 struct sft {
-  double tokens = 0;
+  double tokens = 0;  ///< valid tokens of the whole batch; 0: those of the call
 
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>

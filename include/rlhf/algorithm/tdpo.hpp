@@ -130,11 +130,11 @@ status tdpo_offset(B& be, double beta, double alpha, const layout<Space>& chosen
 /// TDPO. Errors are those of token_logp, full_kl and preference_loss, by which it is composed; costs four reads of each
 /// matrix of logits and one write of the gradient.
 struct tdpo {
-  double beta = 0.1;
-  double alpha = 0.5;  ///< of TDPO2; TDPO1 has 1
-  tdpo_version version = tdpo_version::tdpo2;
-  double temperature = 1;
-  std::int64_t vocabulary = 0;  ///< 0: all columns
+  double beta = 0.1;                           ///< inverse temperature: weight of the log-ratios
+  double alpha = 0.5;                          ///< of TDPO2; TDPO1 has 1
+  tdpo_version version = tdpo_version::tdpo2;  ///< which of the two
+  double temperature = 1;                      ///< divides the logits
+  std::int64_t vocabulary = 0;                 ///< 0: all columns
 
   /// `out` takes the loss, per_pair, the implicit rewards beta M and statistics; gradients go to the sides' grad_logits.
   template <class B, class L = float, class Space = typename B::space, class Index = std::int32_t>

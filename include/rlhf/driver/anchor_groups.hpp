@@ -75,8 +75,8 @@ struct add_levels {
 template <class Estimator = group_advantage>
 struct anchor_groups {
   Estimator estimator{};
-  double gamma = 0.95;
-  double weight = 1;  ///< omega
+  double gamma = 0.95;  ///< discount of a step
+  double weight = 1;    ///< omega
 
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>

@@ -148,8 +148,9 @@ template <class L, class T, class Space>
 
 }  // namespace full_kl_detail
 
-/// KL between the policy's and the reference's distributions, row by row, and its gradient in the policy's logits:
-/// reverse \f$ dK/dz_k = p_k(\log p_k - \log q_k - K)/\tau \f$, forward \f$ (p_k - q_k)/\tau \f$.
+/// KL between the policy's and the reference's distributions, row by row, \f$ K = \sum_k p_k(\log p_k - \log q_k) \f$
+/// or the other way around, and its gradient in the policy's logits: reverse \f$ dK/dz_k = p_k(\log p_k - \log q_k -
+/// K)/\tau \f$, forward \f$ (p_k - q_k)/\tau \f$.
 ///
 /// Shapes: logits and ref_logits [rows, columns >= vocabulary]. Where the weighing distribution is 0 the term is 0, so an
 /// impossible token of the reference costs infinity only where the policy gives it probability.

@@ -175,7 +175,7 @@ struct divide {
 template <class Correction>
 struct importance_weights {
   Correction correction{};
-  bool normalise = false;
+  bool normalise = false;  ///< divide by the mean weight
 
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>

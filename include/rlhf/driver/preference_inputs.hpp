@@ -65,10 +65,11 @@ enum class nll_reduction {
   token_mean,    ///< over all chosen tokens of the batch (TRL)
   sequence_mean  ///< mean over pairs of the mean over tokens (OpenRLHF)
 };
-/// The term itself: weight times the negative log-likelihood of the chosen responses, nats per token.
+/// The term itself: \f$ -\alpha\,\frac1N\sum_t\log\pi(y_{c,t}) \f$, weight times the negative log-likelihood of the
+/// chosen responses, nats per token. Source: TRL (RPO-alpha), OpenRLHF; catalogue P-18.
 struct chosen_nll {
-  double weight = 0;  ///< 0: no term
-  nll_reduction reduction = nll_reduction::token_mean;
+  double weight = 0;                                    ///< 0: no term
+  nll_reduction reduction = nll_reduction::token_mean;  ///< what the mean is over
   double count = 0;  ///< chosen tokens (token_mean) or pairs (sequence_mean) of the whole batch; 0: those of this call
 
   /// What the sum is divided by, from what this call counted.

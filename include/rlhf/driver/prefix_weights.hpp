@@ -12,8 +12,8 @@ namespace rlhf::inline v1 {
 /// teacher agree throughout it is 1 + gamma. `inclusive = false` counts the tokens before t only, so that the first one has
 /// 1 + gamma. Source: Xie et al. 2026 (IW-OPD), arXiv 2606.22600; defaults of TRL; catalogue D-07.
 struct prefix_weight {
-  double gamma = 0.5;
-  double epsilon = 1e-8;
+  double gamma = 0.5;     ///< how much more the first token weighs
+  double epsilon = 1e-8;  ///< keeps both fractions defined
   bool inclusive = true;  ///< does a token count in its own prefix?
 
   [[nodiscard]] constexpr status check() const {

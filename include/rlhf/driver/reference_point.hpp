@@ -73,15 +73,16 @@ template <class T, class Space>
 
 }  // namespace reference_point_detail
 
-/// KTO's estimate of KL(pi || ref): the mean log-ratio of responses that were paired with prompts they do not answer, and 0
-/// where that is negative. A constant of the loss; nats.
+/// KTO's estimate of KL(pi || ref): \f$ K = \max(0, \frac1n\sum_i \log\pi(y_i|x'_i) - \log\pi_{ref}(y_i|x'_i)) \f$, the
+/// mean log-ratio of responses that were paired with prompts x' they do not answer, and 0 where that is negative. A
+/// constant of the loss; nats.
 ///
 /// `nonzero` divides by the number of responses whose log-ratio is not 0 (HALOs), otherwise by the number of responses (TRL).
 /// How responses are mismatched is the caller's: both libraries take the next row's response of the batch. In data
 /// parallel runs the reference point is the mean over the ranks, taken before the clamp: give this call all of them.
 /// Nothing valid: 0 and `errc::empty_mask`. Source: Ethayarajh et al. 2024, arXiv 2402.01306; catalogue U-01, U-02.
 struct kto_reference_point {
-  bool nonzero = false;
+  bool nonzero = false;  ///< divide by the log-ratios that are not 0
 
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
@@ -107,8 +108,8 @@ struct kto_reference_point {
 /// Source: Jung et al. 2024, arXiv 2404.04656; catalogue U-04. It starts at mean 0, variance 1 and a count of
 /// 1e-24 as the published running moments do, so that the first batch decides.
 struct running_reference {
-  double beta = 0.1;
-  moments rewards{1e-24, 0, 1e-24};
+  double beta = 0.1;                 ///< of the implicit rewards
+  moments rewards{1e-24, 0, 1e-24};  ///< of all seen so far
 
   [[nodiscard]] RLHF_INLINE constexpr double mean() const { return rewards.mean; }
   [[nodiscard]] RLHF_INLINE double variance() const { return rewards.variance(true); }

@@ -232,7 +232,7 @@ struct sequence_policy_loss {
   Objective objective;
   Reduction reduction{};
   Aggregate aggregate{};
-  bool count_empty = false;
+  bool count_empty = false;  ///< sequences without tokens have the objective's loss at ratio 1
 
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
@@ -299,7 +299,7 @@ template <class Formula, class Reduction = averaged_log_ratio>
 struct group_sequence_loss {
   Formula formula{};
   Reduction reduction{};
-  double prompts = 0;
+  double prompts = 0;  ///< G of the whole batch; 0: those of the call
 
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>

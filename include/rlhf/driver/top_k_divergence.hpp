@@ -184,10 +184,10 @@ struct top_k_divergence_rows {
 /// two with the gradient, and k^2 / 4 moves to sort k tokens.
 /// Source: TRL, NeMo RL (mixed: w 0.5), verl (tail false, at_least_zero); catalogue D-05, D-10.
 struct top_k_divergence {
-  double forward = 1;  ///< w: 1 forward, 0 reverse
-  bool tail = true;
-  bool at_least_zero = false;
-  double least_tail = 1e-7;
+  double forward = 1;          ///< w: 1 forward, 0 reverse
+  bool tail = true;            ///< with the bucket of all other tokens
+  bool at_least_zero = false;  ///< clamp the sum at 0
+  double least_tail = 1e-7;    ///< the teacher's bucket counts as this much at least, in R
 
   [[nodiscard]] constexpr status check() const {
     if (!(forward >= 0 && forward <= 1))

@@ -15,14 +15,14 @@ namespace rlhf::inline v1 {
 /// One token of a sequence. Log-probabilities are in nats.
 template <number V>
 struct token {
-  V logp{};     ///< log pi(y_t) of the policy being trained
-  V entropy{};  ///< entropy of its distribution at this position
+  V logp{};     ///< log pi(y_t) of the policy being trained, nats
+  V entropy{};  ///< entropy of its distribution at this position, nats
 
-  value_t<V> old_logp{};            ///< log-probability under the policy that the batch was scored with
-  value_t<V> ref_logp{};            ///< log-probability under the frozen reference
-  value_t<V> rollout_logp{};        ///< log-probability that the sampling engine reported
-  value_t<V> advantage{};           ///< advantage of this token
-  value_t<V> sequence_log_ratio{};  ///< mean of logp - old_logp over the sequence this token belongs to
+  value_t<V> old_logp{};            ///< log-probability under the policy that the batch was scored with, nats
+  value_t<V> ref_logp{};            ///< log-probability under the frozen reference, nats
+  value_t<V> rollout_logp{};        ///< log-probability that the sampling engine reported, nats
+  value_t<V> advantage{};           ///< advantage of this token, in units of reward
+  value_t<V> sequence_log_ratio{};  ///< mean of logp - old_logp over the sequence this token belongs to, nats
   value_t<V> score{};               ///< score of the response this token belongs to
 
   /// The same, differentiable; only beside a sequence_ratio objective, whose driver keeps it in the entropy's place.
@@ -53,11 +53,11 @@ struct token {
 /// One response of a pair: its log-probability as a whole (the sum over its tokens) and what else is known of it.
 template <number V>
 struct response {
-  V logp{};
-  value_t<V> ref_logp{};
-  value_t<V> length{};  ///< tokens
-  value_t<V> reward{};
-  value_t<V> previous_logp{};  ///< under the policy of the last iteration, where that is not the reference
+  V logp{};                    ///< under the policy being trained: the sum over its tokens, nats
+  value_t<V> ref_logp{};       ///< the same under the frozen reference
+  value_t<V> length{};         ///< tokens; below 1 it counts as 1 where it divides
+  value_t<V> reward{};         ///< its score or the probability that it wins, as the formula says
+  value_t<V> previous_logp{};  ///< under the policy of the last iteration, where that is not the reference, nats
 
   /// log pi(y|x) - log pi_ref(y|x).
   [[nodiscard]] RLHF_HD RLHF_INLINE V log_ratio() const { return logp - ref_logp; }
@@ -104,9 +104,9 @@ struct pair {
 /// The scores a reward model gives to the two responses of a pair.
 template <number V>
 struct score_pair {
-  V chosen{};
-  V rejected{};
-  value_t<V> margin{};
+  V chosen{};                ///< score of the better response, or the first one
+  V rejected{};              ///< score of the other
+  value_t<V> margin{};       ///< how far apart they should be, or another number of the pair, as the formula says
   value_t<V> probability{};  ///< that the chosen one is really preferred, where the labels are soft
   V tie{};                   ///< how strong ties are, one number for all pairs: a variable of models that know ties
 
@@ -131,7 +131,7 @@ struct score_pair {
 /// A value prediction and what it should have been.
 template <number V>
 struct value_item {
-  V value{};
+  V value{};               ///< the prediction, in units of reward
   value_t<V> old_value{};  ///< the prediction at rollout time
   value_t<V> returns{};    ///< the target
 
@@ -154,10 +154,10 @@ struct value_item {
 /// One response with a label of its own instead of a partner.
 template <number V>
 struct labelled_response {
-  V logp{};  ///< of the whole response: the sum over its tokens
+  V logp{};  ///< of the whole response: the sum over its tokens, nats
 
-  value_t<V> label{};  ///< 1: desirable, 0: not; where a formula regresses on ratings, the rating
-  value_t<V> ref_logp{};
+  value_t<V> label{};            ///< 1: desirable, 0: not; where a formula regresses on ratings, the rating
+  value_t<V> ref_logp{};         ///< the same under the frozen reference
   value_t<V> reference_point{};  ///< what its reward is compared with: KTO's KL in nats, BCO's delta in units of reward
   value_t<V> length{};           ///< tokens
 

@@ -25,11 +25,12 @@ namespace aggregate_detail {
 [[nodiscard]] RLHF_HD constexpr double over(double x, double n) { return n > 0 ? x / n : 0; }
 }  // namespace aggregate_detail
 
-/// \f$ \sum_{it} m l / \sum m \f$: every token counts the same. TRL bnpo and dapo (`tokens` = num_items / processes), verl
-/// token-mean (`tokens` = global count, `scale` = data-parallel size). Catalogue N-A1, N-A2.
+/// \f$ \sum_{it} m l / \sum m \f$: every token counts the same. TRL bnpo and dapo (`tokens` = num_items / processes),
+/// verl token-mean (`tokens` = global count, `scale` = data-parallel size). Source: Yu et al. 2025 (DAPO), arXiv
+/// 2503.14476. Catalogue N-A1, N-A2.
 struct token_mean {
-  double tokens = 0;
-  double scale = 1;
+  double tokens = 0;  ///< valid tokens of the whole batch; 0: those of the call
+  double scale = 1;   ///< factor of the sum
   static constexpr bool uniform = true;
   [[nodiscard]] constexpr status check() const {
     if (!(tokens >= 0)) return remark::argument("token_mean", "tokens", tokens, "0 (count them) or more");
@@ -42,7 +43,7 @@ struct token_mean {
 
 /// \f$ \sum_{it} m l \f$ times `scale`: a plain sum, for callers who divide later. Catalogue N-A3.
 struct token_sum {
-  double scale = 1;
+  double scale = 1;  ///< factor of the sum
   static constexpr bool uniform = true;
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts&) const { return scale; }
 };
@@ -57,8 +58,8 @@ struct required {
 /// \f$ \sum_{it} m l / (B\,L) \f$ over all B sequences with a constant L (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783). L is
 /// required: a mask's width is an accident of padding. Catalogue N-A7.
 struct fixed_length {
-  required length;
-  double sequences = 0;
+  required length;       ///< L
+  double sequences = 0;  ///< B of the whole batch; 0: those of the call
   static constexpr bool uniform = true;
   [[nodiscard]] constexpr status check() const {
     if (!(length > 0)) return remark::argument("fixed_length", "length", length, "more than 0");
@@ -71,9 +72,9 @@ struct fixed_length {
 };
 
 /// \f$ \frac1B \sum_i \frac{1}{n_i}\sum_t m l \f$ over all B sequences; an empty one counts as 0 in the mean (TRL grpo).
-/// Catalogue N-A4.
+/// Source: Shao et al. 2024 (GRPO), arXiv 2402.03300. Catalogue N-A4.
 struct row_mean {
-  double sequences = 0;
+  double sequences = 0;  ///< B of the whole batch; 0: those of the call
   static constexpr bool uniform = false;
   [[nodiscard]] constexpr status check() const {
     if (!(sequences >= 0)) return remark::argument("row_mean", "sequences", sequences, "0 (count them) or more");
@@ -84,11 +85,11 @@ struct row_mean {
   }
 };
 
-/// The same over the sequences that have tokens (verl seq-mean-token-mean; `sequences` = global batch, `scale` = its
-/// data-parallel size). Catalogue N-A5.
+/// \f$ \frac1{B'} \sum_i \frac{1}{n_i}\sum_t m l \f$ over the B' sequences that have tokens (verl seq-mean-token-mean;
+/// `sequences` = global batch, `scale` = its data-parallel size). Catalogue N-A5.
 struct sequence_mean_token_mean {
-  double sequences = 0;
-  double scale = 1;
+  double sequences = 0;  ///< B of the whole batch; 0: those of the call that have tokens
+  double scale = 1;      ///< factor of the sum
   static constexpr bool uniform = false;
   [[nodiscard]] constexpr status check() const {
     if (!(sequences >= 0))
@@ -103,9 +104,9 @@ struct sequence_mean_token_mean {
 /// \f$ \frac1{B'}\sum_i \sum_t m l \f$ over the B' sequences that have tokens; `divisor` divides further (verl
 /// seq-mean-token-sum, and -norm with its loss scale factor). Catalogue N-A6, N-A7.
 struct sequence_mean_token_sum {
-  double sequences = 0;
-  double scale = 1;
-  double divisor = 1;
+  double sequences = 0;  ///< B' of the whole batch; 0: those of the call that have tokens
+  double scale = 1;      ///< factor of the sum
+  double divisor = 1;    ///< divides further
   static constexpr bool uniform = false;
   [[nodiscard]] constexpr status check() const {
     if (!(sequences >= 0))
@@ -119,9 +120,9 @@ struct sequence_mean_token_sum {
 };
 
 /// \f$ \frac1P \sum_p \sum_{i\in p,t} m l / \sum_{i\in p} n_i \f$: prompts count the same, tokens of a prompt count the same.
-/// Needs the caller's groups. Catalogue N-A8.
+/// Needs the caller's groups. Source: SkyRL; catalogue N-A8.
 struct prompt_mean {
-  double groups = 0;
+  double groups = 0;  ///< P of the whole batch; 0: those of the call
   static constexpr bool uniform = false;
   static constexpr bool grouped = true;
   [[nodiscard]] constexpr status check() const {
@@ -133,9 +134,10 @@ struct prompt_mean {
   }
 };
 
-/// \f$ \frac1B \sum_i n_i \bar l_i \f$: each sequence weighs by its length (LUSPO, with sequence_ratio). Catalogue N-A9.
+/// \f$ \frac1B \sum_i n_i \bar l_i \f$: each sequence weighs by its length (LUSPO, with sequence_ratio). Source: TRL;
+/// catalogue N-A9.
 struct length_weighted_mean {
-  double sequences = 0;
+  double sequences = 0;  ///< B of the whole batch; 0: those of the call
   static constexpr bool uniform = true;
   [[nodiscard]] constexpr status check() const {
     if (!(sequences >= 0))
@@ -149,7 +151,7 @@ struct length_weighted_mean {
 
 /// \f$ \frac1N\sum_i l_i \f$ over items that are not tokens: pairs, scores, prompts. `items` = the global count.
 struct batch_mean {
-  double items = 0;
+  double items = 0;  ///< N of the whole batch; 0: those of the call
   static constexpr bool uniform = true;
   [[nodiscard]] constexpr status check() const {
     if (!(items >= 0)) return remark::argument("batch_mean", "items", items, "0 (count them) or more");

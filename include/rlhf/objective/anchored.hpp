@@ -12,7 +12,7 @@ namespace rlhf::inline v1 {
 /// NCA: \f$ -\log\sigma(\beta a) - \frac12\log\sigma(-\beta a) - \frac12\log\sigma(-\beta b) \f$.
 /// Source: Chen et al. 2024, arXiv 2402.05369, eq. 12; catalogue P-07.
 struct nca_pair {
-  double beta = 0.1;
+  double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("nca_pair", "beta", beta, "more than 0");
@@ -27,8 +27,8 @@ struct nca_pair {
 /// BCO on pairs: \f$ -\log\sigma(\beta a - \delta) - \log\sigma(-(\beta b - \delta)) \f$, delta a reference point of the
 /// rewards (0 in TRL today, a running mean before). Source: Jung et al. 2024, arXiv 2404.04656; catalogue P-09, P-09b.
 struct bco_pair {
-  double beta = 0.1;
-  double delta = 0;
+  double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
+  double delta = 0;   ///< reference point of the rewards beta a
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("bco_pair", "beta", beta, "more than 0");
@@ -44,7 +44,7 @@ struct bco_pair {
 /// SPPO with hard labels: \f$ (a - \frac{1}{2\beta})^2 + (b + \frac{1}{2\beta})^2 \f$.
 /// Source: Wu et al. 2024, arXiv 2405.00675, eq. 4.7; catalogue P-10.
 struct sppo_hard {
-  double beta = 0.1;
+  double beta = 0.1;  ///< the targets are plus and minus 1 / (2 beta)
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("sppo_hard", "beta", beta, "more than 0");
@@ -57,9 +57,10 @@ struct sppo_hard {
 };
 
 /// SPPO with win probabilities, given as the rewards of the two responses:
-/// \f$ \frac12[(a - (p_c - \frac12)/\beta)^2 + (b - (p_r - \frac12)/\beta)^2] \f$. Catalogue P-11.
+/// \f$ \frac12[(a - (p_c - \frac12)/\beta)^2 + (b - (p_r - \frac12)/\beta)^2] \f$.
+/// Source: Wu et al. 2024, arXiv 2405.00675, and its program. Catalogue P-11.
 struct sppo {
-  double beta = 1e-3;
+  double beta = 1e-3;  ///< the targets are (p - 1/2) / beta
   static constexpr unsigned reads = field::references | field::rewards;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("sppo", "beta", beta, "more than 0");
@@ -76,7 +77,7 @@ struct sppo {
 /// APO-zero: \f$ 1 - \sigma(\beta a) + \sigma(\beta b) \f$: the chosen one up, the rejected one down; range (0, 2).
 /// Source: D'Oosterlinck et al. 2024, arXiv 2408.06266, eq. 4; catalogue P-14.
 struct apo_zero {
-  double beta = 0.1;
+  double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("apo_zero", "beta", beta, "more than 0");
@@ -87,10 +88,10 @@ struct apo_zero {
   }
 };
 
-/// APO-down: \f$ \sigma(\beta a) + 1 - \sigma(\beta D) \f$: both down, the rejected one further. Source: ibid., eq. 5;
-/// catalogue P-15.
+/// APO-down: \f$ \sigma(\beta a) + 1 - \sigma(\beta D) \f$: both down, the rejected one further. Source: D'Oosterlinck
+/// et al. 2024, arXiv 2408.06266, eq. 5; catalogue P-15.
 struct apo_down {
-  double beta = 0.1;
+  double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("apo_down", "beta", beta, "more than 0");

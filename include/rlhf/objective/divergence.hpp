@@ -6,8 +6,8 @@
 
 namespace rlhf::inline v1 {
 
-/// The score of a log-ratio a under the forward KL, \f$ -e^{-a} \f$, slope \f$ e^{-a} \f$; a float overflows below
-/// a = -88.
+/// The score of a log-ratio a under the forward KL, \f$ f(a) = -e^{-a} \f$, slope \f$ e^{-a} \f$; a float overflows
+/// below a = -88. Source: Wang et al. 2023 (f-DPO), arXiv 2309.16240. Catalogue P-20.
 struct forward_kl {
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const V& a) const {
@@ -15,7 +15,8 @@ struct forward_kl {
   }
 };
 
-/// Under the Jensen-Shannon divergence, \f$ \log\sigma(a) \f$, slope \f$ \sigma(-a) \f$.
+/// The score under the Jensen-Shannon divergence, \f$ f(a) = \log\sigma(a) \f$, slope \f$ \sigma(-a) \f$.
+/// Source: as forward_kl, arXiv 2309.16240. Catalogue P-20.
 struct jensen_shannon {
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const V& a) const {
@@ -23,11 +24,12 @@ struct jensen_shannon {
   }
 };
 
-/// Under an alpha divergence, \f$ e^{[(\alpha-1)a]_{\le 80}}/(\alpha-1) \f$; the reverse KL (a itself) for
-/// |alpha - 1| < 1e-6. Slope \f$ e^{(\alpha-1)a} \f$, 0 beyond the bound.
+/// The score under an alpha divergence, \f$ e^{[(\alpha-1)a]_{\le 80}}/(\alpha-1) \f$; the reverse KL (a itself) for
+/// |alpha - 1| < 1e-6. Slope \f$ e^{(\alpha-1)a} \f$, 0 beyond the bound. Source: as forward_kl, arXiv 2309.16240.
+/// Catalogue P-20.
 struct alpha_divergence {
-  double alpha = 0.5;
-  double exponent_bound = 80;
+  double alpha = 0.5;          ///< 1: reverse KL, 0: forward KL
+  double exponent_bound = 80;  ///< upper bound of the exponent
 
   [[nodiscard]] constexpr status check() const {
     if (!(alpha > -infinity && alpha < infinity))
@@ -44,7 +46,8 @@ struct alpha_divergence {
   }
 };
 
-/// A pair objective on transformed scores: each log-ratio to the reference is replaced by its score under a divergence.
+/// A pair objective on transformed scores: each log-ratio to the reference is replaced by its score under a divergence,
+/// \f$ L(f(a), f(b)) \f$ in place of \f$ L(a, b) \f$.
 /// Source: f-DPO, Wang et al. 2023, arXiv 2309.16240. Catalogue P-20.
 template <class Objective, class Divergence>
 struct with_divergence {
@@ -74,7 +77,8 @@ struct with_divergence {
 template <class Objective, class Divergence>
 with_divergence(Objective, Divergence) -> with_divergence<Objective, Divergence>;
 
-/// A pair objective with the reference's log-probabilities taken as 0 (a uniform reference). Catalogue P-23.
+/// A pair objective with the reference's log-probabilities taken as 0 (a uniform reference): \f$ a = L_c,\ b = L_r \f$.
+/// Source: the program of DPO's authors; ms-swift and Liger have it too. Catalogue P-23.
 template <class Objective>
 struct reference_free {
   Objective objective;

@@ -14,8 +14,8 @@ namespace rlhf::inline v1 {
 /// its imitating term are negative_log_likelihood of the Q-values and of the policy's logits, by token_logp. Q is a constant
 /// here. Source: Snell et al. 2022, arXiv 2206.11871, eq. 4 (tau 0.7); catalogue G-32.
 struct expectile_value {
-  double tau = 0.7;
-  double scale = 1;
+  double tau = 0.7;  ///< weight of targets above the value
+  double scale = 1;  ///< factor in front
 
   static constexpr unsigned reads = field::returns;
   [[nodiscard]] constexpr status check() const {

@@ -13,11 +13,11 @@ namespace rlhf::inline v1 {
 /// kept in [0.8, 1], so that no token is pushed away harder for it. Distances count valid tokens; gaps are passed over.
 /// Source: Ma et al. 2026, arXiv 2603.19835; ms-swift (low 1: only amplified); catalogue G-25.
 struct future_weight {
-  double decay = 32;
-  double low = 1;
-  double high = 1.2;
-  double ratio_bound = infinity;
-  double safety = infinity;
+  double decay = 32;              ///< valid tokens after which a token counts half
+  double low = 1;                 ///< of the weight
+  double high = 1.2;              ///< of the weight
+  double ratio_bound = infinity;  ///< delta: tokens with a larger ratio are left out of the sum
+  double safety = infinity;       ///< own ratio from which a token with A < 0 is held in [0.8, 1]
 
   [[nodiscard]] constexpr status check() const {
     if (!(decay > 0)) return remark::argument("future_weight", "decay", decay, "more than 0");

@@ -33,11 +33,11 @@ enum class weight_of {
 /// Source: Ionides 2008; Yao et al. 2025 ("TIS"); catalogue I-01, I-02, I-13. Peers: `high` 2 (verl), 3 (TRL), [0.5, 5]
 /// (OpenRLHF); verl bounds the logarithm at 20.
 struct importance_weight {
-  weight_of level = weight_of::token;
-  double low = 0;
-  double high = infinity;
-  double log_ratio_bound = infinity;
-  bool finite_only = false;
+  weight_of level = weight_of::token;  ///< which ratio
+  double low = 0;                      ///< of the weight
+  double high = infinity;              ///< of the weight
+  double log_ratio_bound = infinity;   ///< clamps the logarithm on both sides before exp
+  bool finite_only = false;            ///< a weight that is not finite becomes 0
 
   [[nodiscard]] constexpr status check() const {
     if (!(low >= 0 && low <= high)) return remark::argument("importance_weight", "low", low, "0 <= low <= high");
@@ -83,16 +83,17 @@ enum class mismatch_exemption {
   returning  ///< log w and A of different signs: the update leads back to the sampler (VACO)
 };
 
-/// Keeps a token while its measure lies in [low, high], bounds included; NaN is rejected.
+/// Keeps a token while its measure lies within the bounds, \f$ low \le m \le high \f$, both included; NaN is rejected.
 ///
-/// Source: catalogue I-03 to I-10. IcePop is the ratio of each token; MIS the sequence's product; OPSM (DeepSeek-V3.2, arXiv
-/// 2512.02556) the mean of k1 with an exemption. verl compares its k1 with log bounds, which act inverted on w.
+/// Source: the peers' rejections, catalogue I-03 to I-10. IcePop is the ratio of each token; MIS the sequence's
+/// product; OPSM (DeepSeek-V3.2, arXiv 2512.02556) the mean of k1 with an exemption. verl compares its k1 with log
+/// bounds, which act inverted on w.
 struct mismatch_gate {
-  mismatch_level level = mismatch_level::off;
-  mismatch_measure measure = mismatch_measure::ratio;
-  double low = -infinity;
-  double high = infinity;
-  mismatch_exemption exempt = mismatch_exemption::nobody;
+  mismatch_level level = mismatch_level::off;              ///< what the measure is added up over
+  mismatch_measure measure = mismatch_measure::ratio;      ///< what is measured
+  double low = -infinity;                                  ///< of the measure, closed
+  double high = infinity;                                  ///< of the measure, closed
+  mismatch_exemption exempt = mismatch_exemption::nobody;  ///< who is kept whatever the measure says
 
   [[nodiscard]] constexpr status check() const {
     return low <= high ? status{} : remark::argument("mismatch_gate", "low", low, "at most high");
@@ -125,11 +126,12 @@ struct mismatch_gate {
   }
 };
 
-/// A weight and a rejection together: what the peers call TIS, MIS, IcePop, OPSM and so on are values of its members
-/// (the functions below name them). Corrections chain: give the weights and masks of one as `weight` and `keep` of the next.
+/// A weight and a rejection together, \f$ w\,1[low \le m \le high] \f$: what the peers call TIS, MIS, IcePop, OPSM and
+/// so on are values of its members (the functions below name them). Corrections chain: give the weights and masks of
+/// one as `weight` and `keep` of the next. Source: as importance_weight and mismatch_gate; catalogue I-01 to I-13.
 struct importance_correction {
-  importance_weight weight{};
-  mismatch_gate gate{};
+  importance_weight weight{};  ///< how much a token counts
+  mismatch_gate gate{};        ///< whether it counts
 
   static constexpr int sums = 3;  // log weights, measures, tokens whose measure is outside
 
@@ -215,14 +217,14 @@ struct importance_correction {
 /// \f$ \log w = [\sum_t [\log\pi-\log\pi_{old}]_{\pm 20} + \sum_t [\log w^{earlier}_t]_{\log 10^{-8}}^{20}]_{\log 10^{-8}}^{20} \f$.
 ///
 /// phi(1) = 1; its maximum is at w = k / lambda. k and lambda by the sign of A. The objective is reinforce. phi that is not
-/// finite is 0. Source: catalogue G-12.
+/// finite is 0. Source: TRL, Liger; catalogue G-12.
 struct vespo_weight {
-  double k_positive = 2;
-  double lambda_positive = 3;
-  double k_negative = 3;
-  double lambda_negative = 2;
-  double log_ratio_bound = 20;
-  double smallest = 1e-8;  ///< of an earlier weight, and of w
+  double k_positive = 2;        ///< k where A >= 0
+  double lambda_positive = 3;   ///< lambda where A >= 0, at least 1e-4
+  double k_negative = 3;        ///< k where A < 0
+  double lambda_negative = 2;   ///< lambda where A < 0, at least 1e-4
+  double log_ratio_bound = 20;  ///< of each token's log-ratio, and of log w above
+  double smallest = 1e-8;       ///< of an earlier weight, and of w
 
   static constexpr int sums = 1;
 

@@ -26,7 +26,7 @@ template <number V>
 /// \f$ k_1 = \log\pi - \log\pi_{ref} \f$, nats; may be negative by design. Unbiased for KL(pi||ref) on policy.
 /// Source: Schulman 2020 (blog, "Approximating KL divergence"); catalogue K-01. `bound`: |value| (OpenRLHF: 10).
 struct k1 {
-  double bound = infinity;
+  double bound = infinity;  ///< clamps the value on both sides
   static constexpr unsigned reads = field::ref_logp;
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
@@ -45,7 +45,7 @@ struct absolute {
 
 /// \f$ k_2 = \frac12 (\log\pi - \log\pi_{ref})^2 \f$; its gradient is that of KL(pi||ref) on policy. Catalogue K-03.
 struct k2 {
-  double bound = infinity;
+  double bound = infinity;  ///< clamps the value
   static constexpr unsigned reads = field::ref_logp;
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
@@ -57,8 +57,8 @@ struct k2 {
 /// `log_ratio_bound` clamps d, `bound` the value (verl: 20 and 10; TRL: neither). The gradient stops outside a bound.
 /// Source: Schulman 2020; catalogue K-04.
 struct k3 {
-  double log_ratio_bound = infinity;
-  double bound = infinity;
+  double log_ratio_bound = infinity;  ///< clamps d on both sides
+  double bound = infinity;            ///< clamps the value
   static constexpr unsigned reads = field::ref_logp;
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
@@ -69,8 +69,8 @@ struct k3 {
   }
 };
 
-/// The value of one estimator with the gradient of another: the two choices are independent (verl's `k3+` is k3 with k2).
-/// Catalogue K-06.
+/// The value of one estimator with the gradient of another, \f$ g + \mathrm{sg}(v - g) \f$: the two choices are
+/// independent. Source: verl (its `k3+` is k3 with k2); catalogue K-06.
 template <class Value, class Gradient = k2>
 struct value_and_gradient {
   Value value{};
@@ -101,8 +101,9 @@ struct importance_weighted {
 template <class Estimator>
 importance_weighted(Estimator) -> importance_weighted<Estimator>;
 
-/// The same beside a sequence_ratio objective, where TRL's bias correction takes the ratio of the sequence: differentiated
-/// through both factors, so that its gradient reaches all tokens of the sequence. Catalogue K-05 at level "sequence".
+/// An estimator times the ratio of the sequence, \f$ s\,k,\ s = \exp(\frac1n\sum_t\log\pi_t - \log\pi_{old,t}) \f$,
+/// beside a sequence_ratio objective: differentiated through both factors, so that its gradient reaches all tokens of
+/// the sequence. Source: TRL's bias correction at level "sequence"; catalogue K-05.
 template <class Estimator>
 struct sequence_weighted {
   Estimator estimator{};
@@ -130,11 +131,12 @@ struct sampler_jensen_shannon {
   }
 };
 
-/// KL in the loss: a coefficient times an estimator, added to each token's loss after importance weights. Catalogue K-14.
+/// KL in the loss: \f$ c\,k(t) \f$, a coefficient times an estimator, added to each token's loss after importance
+/// weights. Source: Shao et al. 2024 (GRPO), arXiv 2402.03300, with k3; catalogue K-14.
 template <class Estimator = k3>
 struct kl_penalty {
   Estimator estimator{};
-  double coefficient = 0.05;
+  double coefficient = 0.05;  ///< price of a nat
   static constexpr unsigned reads = reads_of<Estimator>();
   static constexpr bool beside_sequence_ratio = beside_sequence_ratio_of<Estimator>();
 

@@ -12,8 +12,8 @@ namespace rlhf::inline v1 {
 /// \f$ q\log\frac{q}{1-e} + (1-q)\log\frac{1-q}{e} \f$; e must be more than 0 (1e-3 advised).
 /// Source: Ji et al. 2024, arXiv 2402.00856; catalogue P-06.
 struct exo_pair {
-  double beta = 0.1;
-  double label_smoothing = 1e-3;
+  double beta = 0.1;              ///< inverse temperature: weight of the log-ratios
+  double label_smoothing = 1e-3;  ///< e: the target of the rejected response
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("exo_pair", "beta", beta, "more than 0");
@@ -33,8 +33,8 @@ struct exo_pair {
 /// \f$ (1-M)\,\mathrm{softplus}(-u) + M e^{-u},\ u = \beta D \f$. The product M e^-u is formed as one exponential, so that no
 /// infinity meets a zero. Source: Lu et al. 2024, arXiv 2406.08414, eq. 5; catalogue P-16.
 struct discopop {
-  double beta = 0.1;
-  double temperature = 0.05;
+  double beta = 0.1;          ///< inverse temperature: weight of the log-ratios
+  double temperature = 0.05;  ///< tau: how sharply the two shapes are mixed
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("discopop", "beta", beta, "more than 0");
@@ -52,9 +52,9 @@ struct discopop {
 /// DPO-positive: \f$ -\log\sigma(\beta(D - \lambda\max(0, -a))) \f$, with label smoothing as DPO's: no credit for a margin bought with a falling chosen one.
 /// Source: Pal et al. 2024, arXiv 2402.13228, eq. 3; catalogue P-34.
 struct dpo_positive {
-  double beta = 0.1;
-  double lambda = 5;
-  double label_smoothing = 0;
+  double beta = 0.1;           ///< inverse temperature: weight of the log-ratios
+  double lambda = 5;           ///< price of a nat that the chosen response has fallen below the reference
+  double label_smoothing = 0;  ///< e: probability that a label is flipped
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("dpo_positive", "beta", beta, "more than 0");
@@ -73,9 +73,9 @@ struct dpo_positive {
 /// Length-regularised DPO: \f$ -\log\sigma(\beta D + \alpha(n_c - n_r)) \f$; with `per_token` the log-ratios are averages
 /// (oat). A negative alpha disfavours length. Source: Park et al. 2024, arXiv 2403.19159; catalogue P-33.
 struct length_regularised_dpo {
-  double beta = 0.1;
-  double alpha = 0.05;
-  bool per_token = false;
+  double beta = 0.1;       ///< inverse temperature: weight of the log-ratios
+  double alpha = 0.05;     ///< of the difference in tokens, in units of the logit
+  bool per_token = false;  ///< log-ratios are averages
   static constexpr unsigned reads = field::references | field::lengths;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("length_regularised_dpo", "beta", beta, "more than 0");
@@ -94,9 +94,9 @@ struct length_regularised_dpo {
 /// Source: Nemotron-4, arXiv 2406.11704, section 3.3.2; catalogue P-25.
 struct reward_aware_dpo {
   enum class distance { backward_kl, forward_kl, square };
-  double beta = 0.1;
-  double eta = 1;
-  distance measure = distance::backward_kl;
+  double beta = 0.1;                         ///< inverse temperature: weight of the log-ratios
+  double eta = 1;                            ///< scale of the rewards
+  distance measure = distance::backward_kl;  ///< how the two margins are compared
   static constexpr unsigned reads = field::references | field::rewards;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("reward_aware_dpo", "beta", beta, "more than 0");
@@ -116,7 +116,7 @@ struct reward_aware_dpo {
 /// must be before a pair counts as learned. Source: Amini et al. 2024, arXiv 2402.10571, eq. 7 (o there alpha times the log
 /// of the score gap). Token-level DPO is this with o = -beta alpha (K_c - K_r): see tdpo_offset.
 struct dpo_offset {
-  double beta = 0.1;
+  double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
   static constexpr unsigned reads = field::references | field::pair_margin;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("dpo_offset", "beta", beta, "more than 0");
@@ -127,12 +127,12 @@ struct dpo_offset {
   }
 };
 
-/// DPO with a cap on the margin (PCRM): \f$ -\log\sigma(\beta D) - \log\sigma(\delta^* - \beta D) \f$, delta* the pair's `margin`
-/// field, from pcrm_cap. Stationary at half the cap, so it must be more than 0; an infinite one leaves DPO. With smoothing
-/// both terms are smoothed. Source: Zhou et al. 2024, arXiv 2404.00978; catalogue spec-b-4.
+/// DPO with a cap on the margin (PCRM): \f$ -\log\sigma(\beta D) - \log\sigma(\delta^* - \beta D) \f$, delta* the
+/// pair's `margin` field, from similarity_cap. Stationary at half the cap, so it must be more than 0; an infinite one
+/// leaves DPO. With smoothing both terms are smoothed. Source: Zhou et al. 2024, arXiv 2404.00978; catalogue spec-b-4.
 struct pcrm_dpo {
-  double beta = 0.1;
-  double label_smoothing = 0;
+  double beta = 0.1;           ///< inverse temperature: weight of the log-ratios
+  double label_smoothing = 0;  ///< e: probability that a label is flipped
   static constexpr unsigned reads = field::references | field::pair_margin;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("pcrm_dpo", "beta", beta, "more than 0");

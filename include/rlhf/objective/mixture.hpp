@@ -11,7 +11,7 @@ namespace rlhf::inline v1 {
 template <class Objective>
 struct weighted {
   Objective objective{};
-  double weight = 1;
+  double weight = 1;  ///< factor of the loss
 
   [[nodiscard]] constexpr status check() const {
     if (!(weight > -infinity && weight < infinity))

@@ -15,7 +15,7 @@ namespace rlhf::inline v1 {
 /// response; the loss of a pair is the sum over both. Gradients in the log-probability and the entropy.
 /// Source: Mao et al. 2024 (BNF), as in oat's loss; catalogue P-35.
 struct bidirectional_negative_feedback {
-  double guard = 1e-6;
+  double guard = 1e-6;  ///< g, keeps both fractions finite
   static constexpr unsigned reads = field::ref_logp | field::advantage | field::entropy;
   static constexpr int partials = 2;
   [[nodiscard]] constexpr status check() const {
@@ -36,7 +36,7 @@ struct bidirectional_negative_feedback {
 /// cross terms of the KL's gradient, as TRL does; nash_md of a whole response has them.
 /// Source: Munos et al. 2023, arXiv 2312.00886, section 7; catalogue N-03.
 struct nash_md_token {
-  double beta = 0.1;
+  double beta = 0.1;  ///< price of a nat of KL
   static constexpr unsigned reads = field::ref_logp | field::advantage;
   [[nodiscard]] constexpr status check() const {
     return beta >= 0 ? status{} : remark::argument("nash_md_token", "beta", beta, "0 or more");

@@ -17,8 +17,8 @@ namespace rlhf::inline v1 {
 /// Source: Rafailov et al. 2023, arXiv 2305.18290, eq. 7; smoothing: Mitchell 2023. TRL from 0.29 ignores the smoothing
 /// for this type; here it is always honoured. Catalogue P-01, P-02.
 struct dpo_sigmoid {
-  double beta = 0.1;
-  double label_smoothing = 0;
+  double beta = 0.1;           ///< inverse temperature: weight of the log-ratios
+  double label_smoothing = 0;  ///< e: probability that a label is flipped
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("dpo_sigmoid", "beta", beta, "more than 0");
@@ -35,8 +35,8 @@ struct dpo_sigmoid {
 /// DPO on log-ratios per token: \f$ -\log\sigma(\beta(a/n_c - b/n_r)) \f$ (Tulu 3's length-normalised DPO, arXiv 2411.15124).
 /// Lengths below 1 count as 1. Catalogue P-17.
 struct dpo_sigmoid_norm {
-  double beta = 5;
-  double label_smoothing = 0;
+  double beta = 5;             ///< inverse temperature of the log-ratios per token
+  double label_smoothing = 0;  ///< e: probability that a label is flipped
   static constexpr unsigned reads = field::references | field::lengths;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("dpo_sigmoid_norm", "beta", beta, "more than 0");
@@ -54,7 +54,7 @@ struct dpo_sigmoid_norm {
 /// Hinge (SLiC, RSO): \f$ \max(0, 1 - \beta D) \f$; slope 0 at the kink.
 /// Source: Zhao et al. 2023, arXiv 2305.10425; Liu et al. 2023, arXiv 2309.06657. Catalogue P-03.
 struct dpo_hinge {
-  double beta = 0.1;
+  double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("dpo_hinge", "beta", beta, "more than 0");
@@ -69,7 +69,7 @@ struct dpo_hinge {
 /// IPO as its authors' code and TRL have it: averages per token, \f$ (a/n_c - b/n_r - \frac{1}{2\beta})^2 \f$.
 /// Source: Azar et al. 2023, arXiv 2310.12036, eq. 17. Catalogue P-04.
 struct ipo {
-  double beta = 0.1;
+  double beta = 0.1;  ///< the target margin per token is 1 / (2 beta); the paper's tau
   static constexpr unsigned reads = field::references | field::lengths;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("ipo", "beta", beta, "more than 0");
@@ -85,7 +85,7 @@ struct ipo {
 /// IPO as the paper has it: sums over tokens, \f$ (D - \frac{1}{2\beta})^2 \f$. Another name, because the scale of beta
 /// differs by the length. Catalogue P-05.
 struct ipo_sum {
-  double beta = 0.1;
+  double beta = 0.1;  ///< the target margin is 1 / (2 beta); the paper's tau
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("ipo_sum", "beta", beta, "more than 0");
@@ -101,8 +101,8 @@ struct ipo_sum {
 /// \f$ [-(1-e)\log\sigma(\beta D) + e\log\sigma(-\beta D)]/(1-2e) \f$; may be negative.
 /// Source: Chowdhury et al. 2024, arXiv 2403.00409. Catalogue P-08.
 struct dpo_robust {
-  double beta = 0.1;
-  double label_smoothing = 0.1;
+  double beta = 0.1;             ///< inverse temperature: weight of the log-ratios
+  double label_smoothing = 0.1;  ///< e: probability that a label is flipped
   static constexpr unsigned reads = field::references;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("dpo_robust", "beta", beta, "more than 0");
@@ -123,8 +123,8 @@ struct dpo_robust {
 /// Source: Gao et al. 2024, arXiv 2404.16767, algorithm 1; the code's scaling is the default. "chosen" and "rejected" are
 /// just the two samples. Catalogue P-30.
 struct rebel {
-  double eta = 1;
-  bool paper_scaling = false;
+  double eta = 1;              ///< scale of the rewards, nats for each of their units
+  bool paper_scaling = false;  ///< divide the residual by eta
   static constexpr unsigned reads = field::references | field::rewards;
   [[nodiscard]] constexpr status check() const {
     if (!(eta > 0)) return remark::argument("rebel", "eta", eta, "more than 0");

@@ -19,8 +19,8 @@ template <number V>
 
 /// CPO: \f$ -\log\sigma(\beta(L_c - L_r)) \f$ with label smoothing. Source: Xu et al. 2024, arXiv 2401.08417; catalogue P-40.
 struct cpo {
-  double beta = 0.1;
-  double label_smoothing = 0;
+  double beta = 0.1;           ///< inverse temperature: weight of the log-ratios
+  double label_smoothing = 0;  ///< e: probability that a label is flipped
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("cpo", "beta", beta, "more than 0");
     if (!(label_smoothing >= 0 && label_smoothing < 0.5))
@@ -35,7 +35,7 @@ struct cpo {
 
 /// CPO with a hinge: \f$ \max(0, 1 - \beta(L_c - L_r)) \f$. Catalogue P-41.
 struct cpo_hinge {
-  double beta = 0.1;
+  double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("cpo_hinge", "beta", beta, "more than 0");
   }
@@ -45,9 +45,10 @@ struct cpo_hinge {
   }
 };
 
-/// CPO with IPO's square, on averages: \f$ (\bar L_c - \bar L_r - \frac{1}{2\beta})^2 \f$. Catalogue P-41.
+/// CPO with IPO's square, on averages: \f$ (\bar L_c - \bar L_r - \frac{1}{2\beta})^2 \f$. Source: TRL;
+/// catalogue P-41.
 struct cpo_ipo {
-  double beta = 0.1;
+  double beta = 0.1;  ///< the target margin per token is 1 / (2 beta)
   static constexpr unsigned reads = field::lengths;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("cpo_ipo", "beta", beta, "more than 0");
@@ -61,9 +62,9 @@ struct cpo_ipo {
 /// SimPO: \f$ -\log\sigma(\beta(\bar L_c - \bar L_r) - \gamma) \f$, gamma in units of the logit (princeton's code gives
 /// gamma / beta). Source: Meng et al. 2024, arXiv 2405.14734, eq. 6; catalogue P-42.
 struct simpo {
-  double beta = 2;
-  double gamma = 0.5;
-  double label_smoothing = 0;
+  double beta = 2;             ///< scale of the average log-probabilities
+  double gamma = 0.5;          ///< target margin, in units of the logit
+  double label_smoothing = 0;  ///< e: probability that a label is flipped
   static constexpr unsigned reads = field::lengths;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("simpo", "beta", beta, "more than 0");
@@ -78,10 +79,10 @@ struct simpo {
   }
 };
 
-/// SimPO with a hinge: \f$ \max(0, 1 - (\beta(\bar L_c - \bar L_r) - \gamma)) \f$. Catalogue P-42.
+/// SimPO with a hinge: \f$ \max(0, 1 - (\beta(\bar L_c - \bar L_r) - \gamma)) \f$. Source: oat, TRL; catalogue P-42.
 struct simpo_hinge {
-  double beta = 2;
-  double gamma = 0.5;
+  double beta = 2;     ///< scale of the average log-probabilities
+  double gamma = 0.5;  ///< target margin, in units of the logit
   static constexpr unsigned reads = field::lengths;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("simpo_hinge", "beta", beta, "more than 0");
@@ -96,9 +97,9 @@ struct simpo_hinge {
 /// AlphaPO: SimPO on \f$ (1 - e^{-\alpha\bar L})/\alpha \f$ in place of the average; SimPO itself at alpha = 0.
 /// Source: Gupta et al. 2025, arXiv 2501.03884; catalogue P-44.
 struct alphapo {
-  double beta = 2;
-  double gamma = 0.5;
-  double alpha = 0.25;
+  double beta = 2;      ///< scale of the transformed averages
+  double gamma = 0.5;   ///< target margin, in units of the logit
+  double alpha = 0.25;  ///< 0: the averages as they are (SimPO)
   static constexpr unsigned reads = field::lengths;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("alphapo", "beta", beta, "more than 0");
@@ -129,7 +130,7 @@ struct simper {
 /// preference_loss's. An average of exactly 0 (certainty) has infinite odds; value and slopes are then the limits.
 /// Source: Hong et al. 2024, arXiv 2403.07691, eq. 6-7; catalogue P-46.
 struct orpo {
-  double beta = 0.1;
+  double beta = 0.1;  ///< weight of the odds-ratio term
   static constexpr unsigned reads = field::lengths;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("orpo", "beta", beta, "more than 0");
@@ -148,7 +149,7 @@ struct orpo {
 /// SLiC without a reference (HALOs): \f$ \max(0, \beta - L_c + L_r) \f$; its regulariser is the NLL term on sums.
 /// Source: Zhao et al. 2023, arXiv 2305.10425; catalogue P-03b.
 struct slic_reference_free {
-  double beta = 1;
+  double beta = 1;          ///< the margin that is enough, nats
   double nll_weight = 0.1;  ///< of -L_c, the sum, per pair
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("slic_reference_free", "beta", beta, "more than 0");

@@ -25,7 +25,7 @@ struct contribution {
   value_t<V> ref_logp;
 };
 
-/// The plain sum.
+/// The plain sum of the tokens, \f$ \log\pi(y|x) = \sum_t \log\pi(y_t) \f$, and the reference's likewise.
 struct sum_of_tokens {
   static constexpr bool needs_position = false;
   template <number V>
@@ -34,10 +34,11 @@ struct sum_of_tokens {
   }
 };
 
-/// Length-desensitised: tokens beyond the shorter response's length count `alpha`, in policy and reference alike.
-/// Source: Liu et al. 2024, arXiv 2409.06411 (LLaMA-Factory scales the policy only). Catalogue P-21.
+/// Length-desensitised: \f$ \sum_{t\le m}\log\pi(y_t) + \alpha\sum_{t>m}\log\pi(y_t) \f$, m the length of the shorter
+/// response: tokens beyond it count `alpha`, in policy and reference alike. Source: Liu et al. 2024, arXiv 2409.06411
+/// (LLaMA-Factory scales the policy only). Catalogue P-21.
 struct length_desensitised {
-  double alpha = 0.5;
+  double alpha = 0.5;  ///< weight of the tokens beyond the shorter response
   static constexpr bool needs_position = true;
 
   [[nodiscard]] constexpr status check() const {
@@ -51,11 +52,11 @@ struct length_desensitised {
   }
 };
 
-/// Each token's log-ratio clamped before it is summed; the gradient passes on the closed bounds.
-/// Source: HALOs ("humanline"). Catalogue P-36.
+/// Each token's log-ratio clamped before it is summed, \f$ \sum_t [\log\pi(y_t) - \log\pi_{ref}(y_t)]_{low}^{high} \f$.
+/// Gradient: 1 on the closed bounds and between them, else 0. Source: HALOs ("humanline"). Catalogue P-36.
 struct clamped_log_ratio {
-  double low = -1;
-  double high = 1.5;
+  double low = -1;    ///< of the log-ratio of a token, nats
+  double high = 1.5;  ///< of the log-ratio of a token, nats
   static constexpr bool needs_position = false;
 
   [[nodiscard]] constexpr status check() const {

@@ -59,7 +59,7 @@ namespace robust_detail {
 /// A penalty of temperature times KL(w || q): \f$ \tau\log\sum_s q_s e^{l_s/\tau} \f$, weights \f$ \propto q_s e^{l_s/\tau} \f$.
 /// Large temperatures give the mean, small ones the maximum. The dual is the temperature.
 struct tilted_mean {
-  double temperature = 1;
+  double temperature = 1;  ///< tau, in units of the losses; infinity: the mean
   static constexpr int steps = 0;
   static constexpr bool ties_in_order = false;
   [[nodiscard]] constexpr status check() const {
@@ -80,7 +80,7 @@ struct tilted_mean {
 /// All weights with \f$ \mathrm{KL}(w\|q) \le \rho \f$: those of tilted_mean at the temperature that spends the radius. From
 /// \f$ \rho = -\log q(\arg\max) \f$ on it is the maximum. The dual is that temperature.
 struct kl_ball {
-  double radius = 0.1;
+  double radius = 0.1;  ///< rho, nats
   static constexpr int steps = 64;
   static constexpr bool ties_in_order = false;
   [[nodiscard]] constexpr status check() const { return robust_detail::check_radius("kl_ball", radius); }
@@ -115,7 +115,7 @@ struct kl_ball {
 /// All weights with \f$ \frac12\sum_s q_s(w_s/q_s-1)^2 \le \rho \f$: weights \f$ \propto q_s\,(l_s-\eta)_+ \f$. While none of them
 /// is 0 the worst case is \f$ \bar l + \sqrt{2\rho\,\mathrm{Var}_q(l)} \f$. The dual is eta.
 struct chi_square_ball {
-  double radius = 0.1;
+  double radius = 0.1;  ///< rho, half the chi-square distance
   static constexpr int steps = 100;
   static constexpr bool ties_in_order = false;
   [[nodiscard]] constexpr status check() const { return robust_detail::check_radius("chi_square_ball", radius); }
@@ -155,7 +155,7 @@ struct chi_square_ball {
 /// what is left, and losses equal to that in the order they stand in. The dual is that loss, the value at risk.
 /// Source: Rockafellar and Uryasev 2000.
 struct conditional_value_at_risk {
-  double alpha = 0.1;
+  double alpha = 0.1;               ///< share of the losses that is averaged, the worst ones
   static constexpr int steps = 64;  // each halves the range and stops at a loss
   static constexpr bool ties_in_order = true;
   [[nodiscard]] constexpr status check() const {

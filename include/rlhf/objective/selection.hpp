@@ -42,11 +42,12 @@ template <class Choice>
 
 }  // namespace selection_detail
 
-/// KL-Cov: the tokens whose log-probability and advantage vary together the most, a share of the valid ones and at least one.
+/// KL-Cov: the tokens whose log-probability and advantage vary together the most, with the largest
+/// \f$ (A_t - \bar A)(\log\pi_t - \overline{\log\pi}) \f$, a share of the valid ones and at least one.
 /// They pay a penalty on the log-ratio, beside the plain importance-sampled gain: a second policy_loss of kl_penalty<absolute>
 /// with old_logp as ref_logp and the chosen tokens as `keep`. Source: Cui et al. 2025, arXiv 2505.22617, eq. 13; catalogue G-18.
 struct kl_covariance {
-  double fraction = 2e-4;
+  double fraction = 2e-4;  ///< share of the valid tokens that is taken
   static constexpr unsigned reads = selection_reads::logp | selection_reads::advantage;
 
   [[nodiscard]] constexpr status check() const {
@@ -61,11 +62,12 @@ struct kl_covariance {
   [[nodiscard]] RLHF_HD RLHF_INLINE double key(const selection_token& t) const { return t.covariance; }
 };
 
-/// The tokens at forks: those whose entropy is at least the quantile 1 - fraction of all valid ones (interpolated linearly, as
-/// the peers do; ties are taken). Give them to policy_loss as `keep`: denominators still count the others.
-/// Source: Wang et al. 2025, arXiv 2506.01939 (fraction 0.2); TRL's top_entropy_quantile; catalogue G-31.
+/// The tokens at forks: those with \f$ H_t \ge Q_{1-f}(H) \f$, whose entropy is at least the quantile 1 - fraction of
+/// all valid ones (interpolated linearly, as the peers do; ties are taken). Give them to policy_loss as `keep`:
+/// denominators still count the others. Source: Wang et al. 2025, arXiv 2506.01939 (fraction 0.2); TRL's
+/// top_entropy_quantile; catalogue G-31.
 struct high_entropy {
-  double fraction = 0.2;
+  double fraction = 0.2;  ///< share of the valid tokens that is taken
   static constexpr unsigned reads = selection_reads::entropy;
   static constexpr bool ties = true;
 
@@ -82,15 +84,16 @@ struct high_entropy {
   [[nodiscard]] RLHF_HD RLHF_INLINE double key(const selection_token& t) const { return t.item.entropy; }
 };
 
-/// Clip-Cov: of the tokens that PPO does not clip and whose covariance lies strictly between `low` and `high`, a random
-/// subset, a share of the valid ones and at least one, loses its loss: give it to policy_loss{ppo_clip} as a `keep` of the
-/// others. The choice is a function of the key. Source: Cui et al. 2025, arXiv 2505.22617, eq. 11; catalogue G-17.
+/// Clip-Cov: of the tokens that PPO does not clip and whose covariance \f$ (A_t - \bar A)(\log\pi_t -
+/// \overline{\log\pi}) \f$ lies strictly between `low` and `high`, a random subset, a share of the valid ones and at
+/// least one, loses its loss: give it to policy_loss{ppo_clip} as a `keep` of the others. The choice is a function of
+/// the key. Source: Cui et al. 2025, arXiv 2505.22617, eq. 11; catalogue G-17.
 struct clip_covariance {
-  double fraction = 2e-4;
-  double low = 1;
-  double high = 5;
-  ppo_clip clip{};
-  random_key random{};
+  double fraction = 2e-4;  ///< share of the valid tokens that loses its loss
+  double low = 1;          ///< of the covariance, open
+  double high = 5;         ///< of the covariance, open
+  ppo_clip clip{};         ///< whose clipped tokens are no candidates
+  random_key random{};     ///< key of the choice
   static constexpr unsigned reads = selection_reads::logp | selection_reads::old_logp | selection_reads::advantage;
 
   [[nodiscard]] constexpr status check() const {

@@ -7,9 +7,10 @@
 
 namespace rlhf::inline v1 {
 
-/// A pair objective on two samples whose rewards say which one is chosen; at a tie it is the first (`chosen`). The gradient
-/// returns to the sample that it belongs to. With dpo_sigmoid or ipo_sum it is online DPO; a penalty for a missing end of
-/// text belongs into the rewards. Source: Guo et al. 2024, arXiv 2402.04792; catalogue N-01.
+/// A pair objective on two samples whose rewards say which one is chosen, \f$ L(a, b) \f$ where \f$ r_1 \ge r_2 \f$,
+/// else \f$ L(b, a) \f$; at a tie it is the first (`chosen`). The gradient returns to the sample that it belongs to.
+/// With dpo_sigmoid or ipo_sum it is online DPO; a penalty for a missing end of text belongs into the rewards. Source:
+/// Guo et al. 2024, arXiv 2402.04792; catalogue N-01.
 template <class Objective>
 struct ranked {
   Objective objective;
@@ -50,7 +51,7 @@ ranked(O) -> ranked<O>;
 template <class Objective>
 struct xpo {
   Objective objective;
-  double alpha = 1e-5;
+  double alpha = 1e-5;  ///< weight of the optimism
   static constexpr unsigned reads = ranked<Objective>::reads;
   [[nodiscard]] constexpr unsigned needs() const { return needs_of(objective) | field::rewards; }
   [[nodiscard]] constexpr status check() const {
@@ -71,8 +72,8 @@ xpo(O, double) -> xpo<O>;
 /// chosen less rejected, pi_t the last iterate (`previous_logp`), eta' the INVERSE step size.
 /// Source: Zhang et al. 2024, arXiv 2407.00617, eq. 8.
 struct inpo {
-  double tau = 0.1;
-  double inverse_step = 0.3;
+  double tau = 0.1;           ///< pull to the reference
+  double inverse_step = 0.3;  ///< eta', the inverse of the step size
   static constexpr unsigned reads = field::references | field::previous;
   [[nodiscard]] constexpr status check() const {
     if (!(tau >= 0)) return remark::argument("inpo", "tau", tau, "0 or more");

@@ -21,7 +21,8 @@ struct summed_log_ratio {
   }
 };
 
-/// \f$ \frac1n\sum_t \log\pi - \log\pi_{old} \f$.
+/// \f$ \frac1n\sum_t \log\pi - \log\pi_{old} \f$: the logarithm of the geometric mean of the ratios. Source: as
+/// sequence_ratio, Zheng et al. 2025, arXiv 2507.18071, eq. 7.
 struct averaged_log_ratio {
   static constexpr bool mean = true;
   template <number V>
@@ -36,8 +37,8 @@ struct averaged_log_ratio {
 /// With importance_sampling it is GMPO: a geometric mean of ratios in place of PPO's arithmetic one. Gradient: none through
 /// tokens beyond their bound, which is closed. Source: Zhao et al. 2025, arXiv 2507.20673, eq. 4; catalogue G-10.
 struct one_sided_log_ratio {
-  double low = 0.4;
-  double high = 0.4;
+  double low = 0.4;   ///< bound of the log-ratio below, where A < 0
+  double high = 0.4;  ///< and above, where A > 0
   static constexpr bool mean = true;
 
   [[nodiscard]] constexpr status check() const {
@@ -61,7 +62,7 @@ struct one_sided_log_ratio {
 /// A group without both classes gives 0, and counts in the mean over groups. Gradient: a soft-max over each class and a 0.
 /// Source: ms-swift; catalogue G-24.
 struct real_classification {
-  double temperature = 0.5;
+  double temperature = 0.5;  ///< tau, divides the mean log-ratio
 
   [[nodiscard]] constexpr status check() const {
     return temperature > 0 ? status{}

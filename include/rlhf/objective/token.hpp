@@ -40,11 +40,11 @@ struct reinforce {
 /// `_high` count the ratio strictly outside its bound with an advantage that pushes outwards (TRL's clip_ratio).
 /// Source: Schulman et al. 2017, arXiv 1707.06347, eq. 7; catalogue G-02 to G-05.
 struct ppo_clip {
-  double low = 0.2;
-  double high = 0.2;
-  double dual_clip = infinity;
-  double ratio_bound = infinity;
-  double log_ratio_bound = infinity;
+  double low = 0.2;                   ///< the ratio's lower bound is 1 - low
+  double high = 0.2;                  ///< the upper bound is 1 + high
+  double dual_clip = infinity;        ///< c: where A < 0 the loss is at most -c A
+  double ratio_bound = infinity;      ///< delta: upper bound of the unclipped ratio
+  double log_ratio_bound = infinity;  ///< clamps the log-ratio on both sides before exp
 
   static constexpr unsigned reads = field::old_logp | field::advantage;
 
@@ -120,7 +120,7 @@ sequence_ratio(Objective) -> sequence_ratio<Objective>;
 /// \f$ -c H_t \f$, H in nats: a term that keeps the policy from collapsing. Gradient: -c in the entropy, none in logp.
 /// Source: Williams and Peng 1991; catalogue G-30.
 struct entropy_bonus {
-  double coefficient = 0.01;
+  double coefficient = 0.01;  ///< c, loss for each nat of entropy
 
   static constexpr unsigned reads = field::entropy;
   static constexpr int partials = 2;
@@ -136,7 +136,8 @@ struct entropy_bonus {
   }
 };
 
-/// Two token terms added.
+/// Two token terms added, \f$ L = L_1 + L_2 \f$, such as a KL penalty and an entropy bonus; slopes add up. Catalogue
+/// K-14, G-30.
 template <class First, class Second>
 struct both {
   First first;

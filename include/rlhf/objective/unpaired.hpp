@@ -34,9 +34,9 @@ template <number V>
 /// Range [0, max(w_d, w_u)]. The authors advise (w_d n_d) / (w_u n_u) in [1, 4/3], n the numbers of responses.
 /// Source: Ethayarajh et al. 2024, arXiv 2402.01306; catalogue U-01, U-02.
 struct kto {
-  double beta = 0.1;
-  double desirable_weight = 1;
-  double undesirable_weight = 1;
+  double beta = 0.1;              ///< inverse temperature: weight of the log-ratios
+  double desirable_weight = 1;    ///< w_d
+  double undesirable_weight = 1;  ///< w_u
   static constexpr unsigned reads = field::label | field::ref_logp | field::reference_point;
   [[nodiscard]] constexpr status check() const {
     return unpaired_detail::check_weighted("kto", beta, desirable_weight, undesirable_weight);
@@ -55,11 +55,12 @@ struct kto {
   }
 };
 
-/// APO-zero on single responses: KTO with K = 0. Source: D'Oosterlinck et al. 2024, arXiv 2408.06266; catalogue U-03.
+/// APO-zero on single responses: KTO with K = 0, \f$ w_d(1-\sigma(\beta h)) \f$ of a desirable one, \f$
+/// w_u\,\sigma(\beta h) \f$ of another. Source: D'Oosterlinck et al. 2024, arXiv 2408.06266; catalogue U-03.
 struct apo_zero_unpaired {
-  double beta = 0.1;
-  double desirable_weight = 1;
-  double undesirable_weight = 1;
+  double beta = 0.1;              ///< inverse temperature: weight of the log-ratios
+  double desirable_weight = 1;    ///< w_d
+  double undesirable_weight = 1;  ///< w_u
   static constexpr unsigned reads = field::label | field::ref_logp;
   [[nodiscard]] constexpr status check() const {
     return unpaired_detail::check_weighted("apo_zero_unpaired", beta, desirable_weight, undesirable_weight);
@@ -77,7 +78,7 @@ struct apo_zero_unpaired {
 /// Weights for the mismatch of the two sets of prompts go into `weight`: see prompt_match_weight.
 /// Source: Jung et al. 2024, arXiv 2404.04656; catalogue U-04.
 struct bco {
-  double beta = 0.1;
+  double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
   static constexpr unsigned reads = field::label | field::ref_logp | field::reference_point;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("bco", "beta", beta, "more than 0");
@@ -98,10 +99,11 @@ struct bco {
 
 /// How much an undesirable response counts in BCO when desirable and undesirable ones come from different prompts:
 /// \f$ [p/(1-p)]_{low}^{high} \f$, p a classifier's probability that its prompt is from the desirable set. A weight, not a
-/// loss; desirable responses count 1. Source: ibid.; catalogue U-04, with the published 1e-8 in the divisor.
+/// loss; desirable responses count 1. Source: Jung et al.
+/// 2024, arXiv 2404.04656; catalogue U-04, with the published 1e-8 in the divisor.
 struct prompt_match_weight {
-  double low = 0.5;
-  double high = 10;
+  double low = 0.5;  ///< of the weight
+  double high = 10;  ///< of the weight
   [[nodiscard]] constexpr status check() const {
     return low >= 0 && low <= high ? status{}
                                    : remark::argument("prompt_match_weight", "low", low, "0 or more, and at most high");
@@ -116,7 +118,7 @@ struct prompt_match_weight {
 /// Source: Wang et al. 2024, arXiv 2408.15339; catalogue P-32. The paper's losses carry a minus sign that its program does
 /// not; the program adds squared errors up, this is a mean.
 struct una_rating {
-  double beta = 0.03;
+  double beta = 0.03;  ///< scale of the log-ratio before the sigmoid
   static constexpr unsigned reads = field::label | field::ref_logp;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("una_rating", "beta", beta, "more than 0");
@@ -127,9 +129,10 @@ struct una_rating {
   }
 };
 
-/// UNA on binary feedback: \f$ -y\log\sigma(z) - (1-y)\log\sigma(-z) \f$, y in [0, 1]. Source: ibid.; catalogue P-32.
+/// UNA on binary feedback: \f$ -y\log\sigma(z) - (1-y)\log\sigma(-z) \f$, y in [0, 1].
+/// Source: Wang et al. 2024, arXiv 2408.15339; catalogue P-32.
 struct una_binary {
-  double beta = 0.01;
+  double beta = 0.01;  ///< scale of the log-ratio before the sigmoid
   static constexpr unsigned reads = field::label | field::ref_logp;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("una_binary", "beta", beta, "more than 0");
@@ -142,9 +145,9 @@ struct una_binary {
 };
 
 /// UNA on rewards: \f$ (z - y)^2 \f$, y any number. It takes \f$ \beta\log Z(x) \f$ for 0, so that the best policy is met
-/// only where \f$ E_{ref}\,e^{y/\beta} = 1 \f$. Source: ibid.; catalogue P-32.
+/// only where \f$ E_{ref}\,e^{y/\beta} = 1 \f$. Source: Wang et al. 2024, arXiv 2408.15339; catalogue P-32.
 struct una_reward {
-  double beta = 0.03;
+  double beta = 0.03;  ///< scale of the log-ratio, in units of reward
   static constexpr unsigned reads = field::label | field::ref_logp;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("una_reward", "beta", beta, "more than 0");
@@ -159,7 +162,7 @@ struct una_reward {
 /// gradient is that of gradient ascent times \f$ 2\sigma(z) \f$, which fades as the response is forgotten.
 /// Source: Zhang et al. 2024, arXiv 2404.05868.
 struct negative_preference {
-  double beta = 0.1;
+  double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
   static constexpr unsigned reads = field::ref_logp;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("negative_preference", "beta", beta, "more than 0");

@@ -22,9 +22,9 @@ enum class value_clip {
 /// tie of the two terms each gives half.
 /// Source: the PPO code of OpenAI's baselines (the clip is not in the paper); catalogue V-01, V-02.
 struct clipped_value {
-  double clip = 0.2;
-  double scale = 0.5;
-  value_clip form = value_clip::difference;
+  double clip = 0.2;                         ///< c: how far a prediction may move from the old one
+  double scale = 0.5;                        ///< factor in front
+  value_clip form = value_clip::difference;  ///< how the clipped prediction is formed
 
   static constexpr unsigned reads = field::old_value | field::returns;
 
@@ -64,9 +64,9 @@ struct clipped_value {
 /// tie of the two terms each gives half.
 /// Source: Huber 1964; AReaL, whose delta this is. Catalogue V-03.
 struct huber_value {
-  double delta = 10;
-  double clip = 0.2;
-  double scale = 1;
+  double delta = 10;  ///< error from which on the loss is linear
+  double clip = 0.2;  ///< c: how far a prediction may move from the old one
+  double scale = 1;   ///< factor in front
 
   static constexpr unsigned reads = field::old_value | field::returns;
 
@@ -109,7 +109,7 @@ struct huber_value {
 
 /// Squared error \f$ \frac12 (V-G)^2 \f$. Catalogue V-02.
 struct squared_value {
-  double scale = 0.5;
+  double scale = 0.5;  ///< factor in front
   static constexpr unsigned reads = field::returns;
 
   [[nodiscard]] constexpr status check() const {

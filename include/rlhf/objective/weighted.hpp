@@ -29,10 +29,10 @@ template <number V>
 /// (TorchRL's variant). Statistics: `clip_fraction`, the ratio strictly outside its bounds.
 /// Source: MiniMax-M1, arXiv 2506.13585, eq. 4-5; catalogue G-06, G-22.
 struct cispo {
-  double low = 0;
-  double high = 5;
-  double log_ratio_bound = infinity;
-  bool through = false;
+  double low = 0;                     ///< lower bound of the ratio itself
+  double high = 5;                    ///< upper bound of the ratio itself
+  double log_ratio_bound = infinity;  ///< clamps the log-ratio on both sides before exp
+  bool through = false;               ///< the gradient goes through the clamped ratio instead of log pi
 
   static constexpr unsigned reads = field::old_logp | field::advantage;
   [[nodiscard]] constexpr status check() const {
@@ -55,10 +55,10 @@ struct cispo {
 };
 
 /// REINFORCE with importance weights, zero outside a trust region: \f$ -\mathrm{sg}(\rho\,1[1-\epsilon_l<\rho<1+\epsilon_h])
-/// A\log\pi \f$ (SkyRL's rollout_is). Catalogue G-07.
+/// A\log\pi \f$. Source: SkyRL's rollout_is; catalogue G-07.
 struct masked_importance {
-  double low = 0.2;
-  double high = 0.2;
+  double low = 0.2;   ///< the ratio must be above 1 - low
+  double high = 0.2;  ///< and below 1 + high
   static constexpr unsigned reads = field::old_logp | field::advantage;
   [[nodiscard]] constexpr status check() const {
     if (!(low >= 0 && low <= 1)) return remark::argument("masked_importance", "low", low, "0 <= low <= 1");
@@ -72,7 +72,7 @@ struct masked_importance {
   }
 };
 
-/// The plain importance-sampled gain: \f$ -\rho A \f$. Catalogue G-23.
+/// The plain importance-sampled gain: \f$ -\rho A \f$. Source: SkyRL; catalogue G-23.
 struct importance_sampling {
   static constexpr unsigned reads = field::old_logp | field::advantage;
   template <number V>
@@ -84,9 +84,9 @@ struct importance_sampling {
 /// SAPO: a sigmoid gate in place of the clip, \f$ -\frac4\tau\sigma(\tau(\rho - 1))A \f$, tau by the sign of A; slope -A at
 /// rho = 1 for every tau. Source: Gao et al. 2025, arXiv 2511.20347; catalogue G-11.
 struct sapo {
-  double temperature_positive = 1;
-  double temperature_negative = 1.05;
-  double log_ratio_bound = infinity;
+  double temperature_positive = 1;     ///< tau where A > 0
+  double temperature_negative = 1.05;  ///< tau elsewhere
+  double log_ratio_bound = infinity;   ///< clamps the log-ratio on both sides before exp
   static constexpr unsigned reads = field::old_logp | field::advantage;
   [[nodiscard]] constexpr status check() const {
     if (!(temperature_positive > 0))
@@ -107,7 +107,7 @@ struct sapo {
 /// DRO: \f$ -(A\log\pi - \frac\beta2(\log\pi - \log\pi_{old})^2) \f$. Source: Richemond et al. 2024, arXiv 2405.19107; with
 /// the squared term's weight as tau it is Kimi k1.5's, arXiv 2501.12599. Catalogue G-19, G-20.
 struct direct_reward_optimisation {
-  double beta = 0.1;
+  double beta = 0.1;  ///< weight of the squared log-ratio
   static constexpr unsigned reads = field::old_logp | field::advantage;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("direct_reward_optimisation", "beta", beta, "more than 0");
@@ -122,13 +122,13 @@ struct direct_reward_optimisation {
 /// its advantage pushes: kept if A > 0 and p - p_old <= high, or A <= 0 and p - p_old >= -low.
 ///
 /// Kept tokens: \f$ -\mathrm{sg}([\rho]^{bound})A\log\pi \f$ (verl), or with `through_ratio` \f$ -\rho A \f$ (SkyRL,
-/// prime-rl). Statistics: `clip_fraction`, tokens not kept. Catalogue G-14.
+/// prime-rl). Statistics: `clip_fraction`, tokens not kept. Source: verl, SkyRL, prime-rl; catalogue G-14.
 struct dppo_total_variation {
-  double low = 0.2;
-  double high = 0.2;
-  double ratio_bound = 20;
-  double log_ratio_bound = infinity;
-  bool through_ratio = false;
+  double low = 0.2;                   ///< how far a probability may fall where A <= 0
+  double high = 0.2;                  ///< how far it may rise where A > 0
+  double ratio_bound = 20;            ///< upper bound of the weight
+  double log_ratio_bound = infinity;  ///< clamps the log-ratio on both sides before exp
+  bool through_ratio = false;         ///< the gradient goes through the unbounded ratio instead of log pi
   static constexpr unsigned reads = field::old_logp | field::advantage;
 
   [[nodiscard]] constexpr status check() const {
@@ -161,13 +161,14 @@ struct dppo_total_variation {
 
 /// DPPO with the binary KL of the token's probability: dropped where
 /// \f$ p_o\log\frac{p_o}{p} + (1-p_o)\log\frac{1-p_o}{1-p} \f$ exceeds the bound and the probability moved the advantage's
-/// way; `low` bounds falling, `high` rising tokens. Otherwise as dppo_total_variation. Catalogue G-15.
+/// way; `low` bounds falling, `high` rising tokens. Otherwise as dppo_total_variation. Source: verl, SkyRL;
+/// catalogue G-15.
 struct dppo_binary_kl {
-  double low = 0.1;
-  double high = 0.1;
-  double ratio_bound = 20;
-  double log_ratio_bound = infinity;
-  double guard = 1e-8;  ///< added to both sides of the second ratio
+  double low = 0.1;                   ///< of the binary KL, for falling tokens with A <= 0
+  double high = 0.1;                  ///< for rising tokens with A > 0
+  double ratio_bound = 20;            ///< upper bound of the weight
+  double log_ratio_bound = infinity;  ///< clamps the log-ratio on both sides before exp
+  double guard = 1e-8;                ///< added to both sides of the second ratio
   static constexpr unsigned reads = field::old_logp | field::advantage;
 
   [[nodiscard]] constexpr status check() const {
@@ -202,10 +203,10 @@ struct dppo_binary_kl {
 };
 
 /// Prime-RL's masked importance sampling with a pull to the old policy: tokens whose probability moved more than `bound`
-/// lose the gain, \f$ -\rho A + \tau(\log\rho)^2 \f$. Catalogue G-16.
+/// lose the gain, \f$ -\rho A + \tau(\log\rho)^2 \f$. Source: prime-rl, which calls it ipo; catalogue G-16.
 struct importance_with_pull {
-  double bound = 0.1;
-  double pull = 1e-3;
+  double bound = 0.1;  ///< how far a probability may move before the token loses its gain
+  double pull = 1e-3;  ///< tau, of the squared log-ratio
   static constexpr unsigned reads = field::old_logp | field::advantage;
   [[nodiscard]] constexpr status check() const {
     if (!(bound >= 0)) return remark::argument("importance_with_pull", "bound", bound, "0 or more");
@@ -225,9 +226,9 @@ struct importance_with_pull {
 /// \f$ s_t = \exp(\log\pi - \mathrm{sg}\log\pi + \mathrm{sg}(\overline{\log\rho})) \f$, then PPO's clip.
 /// Source: Zheng et al. 2025, arXiv 2507.18071, eq. 14; catalogue G-09.
 struct gspo_token {
-  double low = 3e-4;
-  double high = 4e-4;
-  double log_ratio_bound = 10;
+  double low = 3e-4;            ///< the sequence's ratio is bounded at 1 - low
+  double high = 4e-4;           ///< and at 1 + high
+  double log_ratio_bound = 10;  ///< clamps the log-ratio above, before exp
   static constexpr unsigned reads = field::old_logp | field::advantage | field::sequence_log_ratio;
 
   [[nodiscard]] constexpr status check() const {
@@ -257,12 +258,13 @@ struct gspo_token {
 };
 
 /// Decoupled PPO for asynchronous training: the clip is around the proximal policy (given as old_logp), the gain is
-/// weighed by proximal over behaviour (given as rollout_logp); tokens whose weight exceeds `cap` are dropped.
+/// weighed by proximal over behaviour (given as rollout_logp), \f$ -w\min(\rho A,\ [\rho]_{1-low}^{1+high}A) \f$ with
+/// \f$ w = \exp(\log\pi_{old} - \log\pi_{rollout}) \f$; tokens whose weight exceeds `cap` are dropped.
 /// Source: Hilton et al. 2022, arXiv 2110.00641; AReaL, arXiv 2505.24298; catalogue G-26.
 struct decoupled_ppo {
-  double low = 0.2;
-  double high = 0.2;
-  double cap = infinity;
+  double low = 0.2;       ///< the ratio's lower bound is 1 - low
+  double high = 0.2;      ///< the upper bound is 1 + high
+  double cap = infinity;  ///< largest weight of a token that counts
   static constexpr unsigned reads = field::old_logp | field::rollout_logp | field::advantage;
 
   [[nodiscard]] constexpr status check() const {
@@ -283,8 +285,8 @@ struct decoupled_ppo {
 /// \f$ -w_+ A\log\pi \f$ where the score is positive, else \f$ -w_-\,\mathrm{sg}([\rho]_0^1)\,A\log\pi \f$.
 /// Source: Le Roux et al. 2025, arXiv 2503.14286; weights of ROLL; catalogue G-21.
 struct topr {
-  double positive = 1;
-  double negative = 1;
+  double positive = 1;  ///< w_+, where the score is above 0
+  double negative = 1;  ///< w_-, elsewhere
   static constexpr unsigned reads = field::old_logp | field::advantage | field::score;
 
   [[nodiscard]] constexpr status check() const {
@@ -317,8 +319,8 @@ struct dynamic_fine_tuning {
 /// log 20. Negative entropies, of rounding, count as 0; at alpha = 0 it is the negative log-likelihood.
 /// Source: Diao et al. 2026, arXiv 2601.02151; k and scale of LLaMA-Factory; catalogue D-03.
 struct entropy_adaptive_fine_tuning {
-  double alpha = 1;
-  double scale = 3;
+  double alpha = 1;  ///< the power of the entropy
+  double scale = 3;  ///< s: an entropy that weighs 1, nats
   static constexpr unsigned reads = field::entropy;
 
   [[nodiscard]] constexpr status check() const {

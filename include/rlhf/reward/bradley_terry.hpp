@@ -14,10 +14,10 @@ namespace rlhf::inline v1 {
 /// \f$ -q\log\sigma(u) - (1-q)\log\sigma(-u) \f$.
 /// Source: Bradley and Terry 1952; margin: Touvron et al. 2023, arXiv 2307.09288, eq. 2. Catalogue.
 struct bradley_terry {
-  double label_smoothing = 0;
-  double center = 0;
-  bool use_margin = false;
-  bool soft_labels = false;
+  double label_smoothing = 0;  ///< e: probability that a label is flipped
+  double center = 0;           ///< kappa, of the squared sum of the scores
+  bool use_margin = false;     ///< subtract the field margin
+  bool soft_labels = false;    ///< the field probability is the label
 
   [[nodiscard]] constexpr status check() const {
     if (!(label_smoothing >= 0 && label_smoothing < 0.5))

@@ -35,7 +35,8 @@ template <class Members>
 
 }  // namespace ensemble_detail
 
-/// The mean of the members. Catalogue R-09, spec-b-9.
+/// The mean of the members, \f$ \bar r = \frac1M\sum_i r_i \f$. Slope: 1 / M. Source: Coste et al. 2023, arXiv
+/// 2310.02743. Catalogue R-09, spec-b-9.
 struct ensemble_mean {
   template <class Members>
   RLHF_HD RLHF_INLINE double operator()(const Members& members) const {
@@ -44,7 +45,7 @@ struct ensemble_mean {
   }
 };
 
-/// Worst-case optimisation: the lowest score; at a tie the first member takes the slope.
+/// Worst-case optimisation: the lowest score, \f$ \min_i r_i \f$; at a tie the first member takes the slope.
 /// Source: Coste et al. 2023, arXiv 2310.02743. Catalogue R-09, spec-b-9.
 struct worst_case {
   template <class Members>
@@ -57,10 +58,10 @@ struct worst_case {
   }
 };
 
-/// Uncertainty-weighted optimisation: \f$ \bar r - \lambda\,\mathrm{Var}(r) \f$.
-/// Source: ibid.; lambda 0.5 in its best-of-n runs with the variance over n, 0.1 in its PPO runs with that over n - 1.
+/// Uncertainty-weighted optimisation: \f$ \bar r - \lambda\,\mathrm{Var}(r) \f$. Source: Coste et al. 2023, arXiv
+/// 2310.02743; lambda 0.5 in its best-of-n runs with the variance over n, 0.1 in its PPO runs with that over n - 1.
 struct uncertainty_weighted {
-  double lambda = 0.5;
+  double lambda = 0.5;  ///< price of the variance
   bool sample = false;  ///< divide by n - 1
   [[nodiscard]] constexpr status check() const {
     return lambda >= 0 ? status{} : remark::argument("uncertainty_weighted", "lambda", lambda, "0 or more");
@@ -79,7 +80,7 @@ struct uncertainty_weighted {
 /// Catalogue R-09, spec-b-9.
 struct lower_confidence_bound {
   double deviations = 1;  ///< k
-  bool sample = false;
+  bool sample = false;    ///< divide by n - 1
   [[nodiscard]] constexpr status check() const {
     return deviations >= 0 ? status{}
                            : remark::argument("lower_confidence_bound", "deviations", deviations, "0 or more");

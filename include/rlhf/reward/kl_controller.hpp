@@ -5,9 +5,9 @@
 
 namespace rlhf::inline v1 {
 
-/// A constant coefficient. Catalogue K-15.
+/// A constant coefficient, \f$ c \leftarrow c \f$. Catalogue K-15.
 struct fixed_kl_controller {
-  double coefficient = 0.05;
+  double coefficient = 0.05;  ///< price of a nat
   constexpr void update(double /*observed*/, double /*steps*/) {}
 };
 
@@ -17,9 +17,9 @@ struct fixed_kl_controller {
 /// observation changes nothing; the factor is kept positive, whatever the steps.
 /// Source: Ziegler et al. 2019, arXiv 1909.08593, section 2.2; catalogue K-16.
 struct adaptive_kl_controller {
-  double coefficient = 0.2;
-  double target = 6;
-  double horizon = 10000;
+  double coefficient = 0.2;  ///< c, as it is now
+  double target = 6;         ///< of the observed KL
+  double horizon = 10000;    ///< episodes after which a bounded error has been applied once
 
   /// Call it once where the numbers come from a user: update() takes them as they are.
   [[nodiscard]] constexpr status check() const {

@@ -9,11 +9,11 @@
 
 namespace rlhf::inline v1 {
 
-/// A response without an end-of-text token: its reward falls by the penalty, or is replaced by it.
+/// A response without an end-of-text token: its reward falls by the penalty, \f$ r - p \f$, or is replaced by it.
 /// Source: Stiennon et al. 2020 (replaced, by -1); TRL (subtracted, 1); catalogue S-06.
 struct missing_eos {
-  double penalty = 1;
-  bool replace = false;
+  double penalty = 1;    ///< what is subtracted, or with replace the reward itself
+  bool replace = false;  ///< the penalty is the reward
 
   [[nodiscard]] RLHF_HD constexpr double operator()(double reward, bool has_eos) const {
     if (has_eos) return reward;
@@ -21,10 +21,10 @@ struct missing_eos {
   }
 };
 
-/// A response that was cut off: a coefficient in [0, 1] multiplies its reward, one below 0 replaces it.
+/// A response that was cut off: a coefficient in [0, 1] multiplies its reward, \f$ c\,r \f$, one below 0 replaces it.
 /// Source: ProRL, Liu et al. 2025, arXiv 2505.24864; OpenRLHF, NeMo RL; catalogue S-05.
 struct stop_properly {
-  double coefficient = 0;
+  double coefficient = 0;  ///< 0 to 1: a factor; below 0: the reward itself
 
   [[nodiscard]] constexpr status check() const {
     return coefficient <= 1
@@ -42,11 +42,11 @@ struct stop_properly {
 /// grow, wrong ones rise from `min_wrong` to `max_wrong`, so that short is best where right and long where wrong.
 /// Source: Yeo et al. 2025, arXiv 2502.03373; defaults of TRL; catalogue S-08.
 struct cosine_length {
-  double max_length;
-  double min_correct = 0.5;
-  double max_correct = 1;
-  double min_wrong = -1;
-  double max_wrong = -0.5;
+  double max_length;         ///< L: tokens from which on the reward stands still
+  double min_correct = 0.5;  ///< of a right answer of L tokens
+  double max_correct = 1;    ///< of a right answer without length
+  double min_wrong = -1;     ///< of a wrong answer without length
+  double max_wrong = -0.5;   ///< of a wrong answer of L tokens
 
   [[nodiscard]] constexpr status check() const {
     return max_length > 0 ? status{} : remark::argument("cosine_length", "max_length", max_length, "more than 0");
@@ -63,8 +63,8 @@ struct cosine_length {
 /// `max_penalty` p is what a response of a single n-gram over and over tends to. Cost: every pair of n-grams is compared, and
 /// nothing is stored. Source: Yeo et al. 2025, arXiv 2502.03373; TRL; catalogue S-09.
 struct repetition_penalty {
-  std::int64_t n = 3;
-  double max_penalty = -1;
+  std::int64_t n = 3;       ///< length of the n-grams
+  double max_penalty = -1;  ///< p, where all n-grams are the same
 
   [[nodiscard]] constexpr status check() const {
     if (!(n >= 1)) return remark::argument("repetition_penalty", "n", static_cast<double>(n), "1 or more");

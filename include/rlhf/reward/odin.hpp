@@ -32,16 +32,16 @@ struct length_correlation {
   }
 };
 
-/// ODIN: the sum of a quality and a length score is trained by Bradley-Terry, while the length score is drawn towards the
-/// length and the quality score away from it:
-///   mean -log sigma(D) + c_o |<w_q, w_l>| + c_l [(1 - corr(L, r_l)) + |corr(L, r_q)| + |corr(L, r_q + r_l)|].
-/// The correlations are over all responses of the batch, chosen and rejected; give the whole batch. Only the quality score is
-/// used afterwards. The last term is in the published program, not in the paper: `total_correlation` turns it off.
-/// Source: Chen et al. 2024, arXiv 2402.07319. Catalogue R-09.
+/// ODIN: the sum of a quality and a length score is trained by Bradley-Terry, while the length score is drawn towards
+/// the length and the quality score away from it: \f$ \mathrm{mean}(-\log\sigma(D)) + c_o|\langle w_q, w_l\rangle| +
+/// c_l[(1 - \rho(L, r_l)) + |\rho(L, r_q)| + |\rho(L, r_q + r_l)|] \f$. The correlations are over all responses of the
+/// batch, chosen and rejected; give the whole batch. Only the quality score is used afterwards. The last term is in the
+/// published program, not in the paper: `total_correlation` turns it off. Source: Chen et al. 2024, arXiv 2402.07319.
+/// Catalogue R-09.
 struct odin {
-  double orthogonality = 1;  ///< c_o, times the absolute inner product of the heads' normalised weights
-  double correlation = 1;    ///< c_l
-  bool total_correlation = true;
+  double orthogonality = 1;       ///< c_o, times the absolute inner product of the heads' normalised weights
+  double correlation = 1;         ///< c_l
+  bool total_correlation = true;  ///< count the correlation of the sum too
 
   [[nodiscard]] constexpr status check() const {
     if (!(orthogonality >= 0)) return remark::argument("odin", "orthogonality", orthogonality, "0 or more");

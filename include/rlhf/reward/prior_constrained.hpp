@@ -8,6 +8,7 @@
 namespace rlhf::inline v1 {
 
 /// How far apart the scores of two responses may be that are similar to the degree s in [0, 1]: \f$ b_1/(s+b_2) + b_3 \f$.
+/// Source: Zhou et al. 2024 (PCRM), arXiv 2404.00978. Catalogue spec-b-4.
 struct similarity_cap {
   double scale = 6;       ///< b_1
   double offset = 0.001;  ///< b_2
@@ -23,8 +24,8 @@ struct similarity_cap {
 /// Bradley-Terry as the cap grows. Give it scores of tokens as well: see reward_loss over sequences.
 /// Source: Zhou et al. 2024, arXiv 2404.00978, and its program for b_1, b_2, b_3 (20, 0.001, -15 in its runs). Catalogue spec-b-4.
 struct prior_constrained {
-  bool from_similarity = false;
-  similarity_cap cap{};
+  bool from_similarity = false;  ///< the field margin is a similarity
+  similarity_cap cap{};          ///< what makes the cap from it
   static constexpr unsigned reads = field::score_margin;
 
   [[nodiscard]] constexpr status check() const {

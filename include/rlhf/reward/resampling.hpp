@@ -14,8 +14,8 @@ namespace rlhf::inline v1 {
 /// where all weights are 0, uniformly. Source: verl; catalogue G-33.
 struct filtered_resampling {
   enum class rule { power, extremes, best };
-  rule how = rule::power;
-  double power = 2;
+  rule how = rule::power;  ///< which rows weigh how much
+  double power = 2;        ///< of the reward's size
 
   [[nodiscard]] constexpr status check() const {
     return power >= 0 ? status{} : remark::argument("filtered_resampling", "power", power, "0 or more");

@@ -14,10 +14,10 @@ enum class score_placement {
   last_column  ///< the last slot of the row, valid or not (Ziegler et al. 2019)
 };
 
-/// A score bounded before it is used.
+/// A score bounded before it is used, \f$ [\mathrm{score}]_{low}^{high} \f$. Catalogue S-02.
 struct score_clip {
-  double low = -infinity;
-  double high = infinity;
+  double low = -infinity;  ///< of the score
+  double high = infinity;  ///< of the score
   [[nodiscard]] RLHF_HD constexpr double operator()(double score) const {
     return score < low ? low : score > high ? high : score;
   }
@@ -28,9 +28,9 @@ struct score_clip {
 template <class Estimator>
 struct kl_in_reward {
   Estimator estimator{};
-  double coefficient = 0.05;
-  score_placement placement = score_placement::last;
-  score_clip clip{};
+  double coefficient = 0.05;                          ///< beta, price of a nat
+  score_placement placement = score_placement::last;  ///< which slot receives the score
+  score_clip clip{};                                  ///< bounds of the score
 
   [[nodiscard]] constexpr status check() const {
     if (!(coefficient >= 0)) return remark::argument("kl_in_reward", "coefficient", coefficient, "0 or more");
@@ -61,11 +61,11 @@ enum class rto_mode {
 /// The clip is applied after the scaling; infinite turns it off. beta_1 = 0 is PPO's reward bit for bit.
 /// Source: Zhong et al. 2024, arXiv 2404.18922, eq. for r_rto; defaults of zkshan2002/RTO's training script.
 struct rto_reward {
-  double beta1 = 0.05;  ///< weight of the DPO policy's log-ratio
-  double beta2 = 0.01;  ///< weight of the KL penalty
-  double beta3 = 1;     ///< weight of the score
-  double clip = 0.05;
-  rto_mode mode = rto_mode::dense;
+  double beta1 = 0.05;              ///< weight of the DPO policy's log-ratio
+  double beta2 = 0.01;              ///< weight of the KL penalty
+  double beta3 = 1;                 ///< weight of the score
+  double clip = 0.05;               ///< of the DPO policy's part, after the scaling
+  rto_mode mode = rto_mode::dense;  ///< where the token rewards are paid
 
   [[nodiscard]] constexpr status check() const {
     if (!(beta1 >= 0)) return remark::argument("rto_reward", "beta1", beta1, "0 or more");
@@ -81,18 +81,19 @@ struct rto_reward {
   }
 };
 
-/// DAPO's soft overlong penalty: 0 up to `max_length - buffer`, then falling linearly to -factor at max_length.
-/// Source: Yu et al. 2025, arXiv 2503.14476, eq. 13; catalogue S-04, where the peers' three endings are.
+/// DAPO's soft overlong penalty: 0 up to L - B tokens, then \f$ -f\,\frac{n - (L - B)}{B} \f$, falling linearly to -f
+/// at L; L is `max_length`, B `buffer`, f `factor`, n the tokens of the response. Source: Yu et al. 2025, arXiv
+/// 2503.14476, eq. 13; catalogue S-04, where the peers' three endings are.
 struct soft_overlong {
   enum class beyond {
     floor,     ///< -factor beyond max_length (TRL, with factor 1)
     capped,    ///< the same by capping the excess at the buffer (OpenRLHF)
     unbounded  ///< keeps falling (verl)
   };
-  double max_length;
-  double buffer;
-  double factor = 1;
-  beyond ending = beyond::floor;
+  double max_length;              ///< L, in tokens
+  double buffer;                  ///< B: the last tokens before L, over which it falls
+  double factor = 1;              ///< f, the penalty at L
+  beyond ending = beyond::floor;  ///< what happens beyond L
 
   [[nodiscard]] RLHF_HD constexpr double operator()(double length) const {
     const double excess = length - (max_length - buffer);

@@ -11,7 +11,7 @@ namespace rlhf::inline v1 {
 /// Grows with the square of the gap where Bradley-Terry grows linearly: one wrong label weighs more.
 /// Source: Thurstone 1927; Mosteller 1951. Catalogue spec-b-9.
 struct thurstone {
-  double standard_deviation = 1;
+  double standard_deviation = 1;  ///< s, of the noise on each score
   [[nodiscard]] constexpr status check() const {
     if (!(standard_deviation > 0 && standard_deviation < infinity))
       return remark::argument("thurstone", "standard_deviation", standard_deviation, "more than 0");

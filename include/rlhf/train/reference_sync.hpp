@@ -51,11 +51,11 @@ struct reference_sync {
 /// kept in double. The state is `steps`, `start` and `average`.
 /// Source: Block and Zhang 2025, arXiv 2508.00180, algorithm 1; defaults of TRL. Catalogue P-37, B-03.
 struct bias_corrected_average {
-  double average_power = 0.5;  ///< kappa
-  double bias_power = 0.2;     ///< eta
-  double lag = 10;             ///< rho
-  double multiplier = 1;       ///< gamma
-  std::int64_t every = 400;
+  double average_power = 0.5;        ///< kappa
+  double bias_power = 0.2;           ///< eta
+  double lag = 10;                   ///< rho
+  double multiplier = 1;             ///< gamma
+  std::int64_t every = 400;          ///< updates between two moves
   std::int64_t steps = 0;            ///< calls seen
   std::vector<float> start = {};     ///< theta_0; empty before the first call
   std::vector<double> average = {};  ///< mu, likewise
