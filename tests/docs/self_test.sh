@@ -36,3 +36,27 @@ expect "an unknown snippet" 1 "$source_dir/docs/snippets.sh" "$root"
 expect "a heading" 0 "$source_dir/docs/links.sh" "$root"
 page call "$good" README.md#another
 expect "no such heading" 1 "$source_dir/docs/links.sh" "$root"
+
+# Pages of formulas: in a copy of what they are made of.
+copy=$root/copy
+mkdir -p "$copy/tests/golden"
+cp -r "$source_dir"/{docs,include} "$copy"
+cp "$source_dir/tests/golden/COVERAGE.md" "$copy/tests/golden"
+pages=$copy/docs/formulas/objective
+expect "the pages" 0 "$source_dir/docs/pages.sh" --check "$copy"
+echo more >>"$pages/dpo_sigmoid.md"
+expect "a page changed by hand" 1 "$source_dir/docs/pages.sh" --check "$copy"
+cp "$source_dir/docs/formulas/objective/dpo_sigmoid.md" "$pages"
+touch "$pages/nothing.md"
+expect "a page of nothing" 1 "$source_dir/docs/pages.sh" --check "$copy"
+rm "$pages/nothing.md"
+grep -v $'^[a-z]*\tdpo_hinge\t' "$source_dir/docs/formulas/objective/points.tsv" >"$pages/points.tsv"
+expect "a formula without a figure" 1 "$source_dir/docs/pages.sh" --check "$copy"
+grep -q 'no figure of dpo_hinge' "$root/log"
+cp "$source_dir/docs/formulas/objective/points.tsv" "$pages"
+echo 'ipo for no reason' >>"$pages/no-figure.txt"
+expect "an exception that is none" 1 "$source_dir/docs/pages.sh" "$copy"
+cp "$source_dir/docs/formulas/objective/no-figure.txt" "$pages"
+sed -i 's/^struct dpo_hinge {/struct dpo_hinges {/' "$copy/include/rlhf/objective/preference.hpp"
+expect "a name that no page knows" 1 "$source_dir/docs/pages.sh" --check "$copy"
+grep -q "draws dpo_hinge, which has no page" "$root/log"
