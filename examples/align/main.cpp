@@ -1,41 +1,67 @@
-// rlhf-align: a small language model aligned by DPO, REBEL, PPO and RTO, from data to report.
+// rlhf-align: a language model aligned by DPO, REBEL, PPO and RTO, from data to report.
 
-#include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <exception>
-#include <thread>
+#include <stdexcept>
+#include <string>
 
+#include "align/files/save.hpp"
 #include "align/pipeline.hpp"
 #include "align/report.hpp"
 #include "align/subnormals.hpp"
 
+namespace {
+
+using namespace align;
+
+task task_of(const settings& s) {
+  switch (s.subject()) {
+    case subject::names:
+      return names_task(s);
+    case subject::stories:
+      return stories_task(s);
+    case subject::pairs:
+      return pairs_task(s);
+  }
+  throw std::logic_error("no such subject");
+}
+
+void print(const run_plan& plan) {
+  std::printf("%-16s %10s %10s\n", "stage", "steps", "seconds");
+  for (const stage_plan& stage : plan.stages)
+    std::printf("%-16s %10lld %10.1f\n", stage.name.c_str(), static_cast<long long>(stage.steps), stage.seconds);
+  std::printf("time %.0f s, memory %.0f MiB, disk %.1f MiB\n", plan.seconds, plan.peak_bytes / 1048576,
+              plan.disk_bytes / 1048576);
+}
+
+void align_model(settings s) {
+  const task t = task_of(s);
+  if (s.plan) return print(plan_pipeline(s, t));
+  require_writable(s.out);
+  const double need = disk_need(s, t), room = static_cast<double>(free_bytes(s.out));
+  if (room < need)
+    throw std::runtime_error("--out: the run needs about " +
+                             std::to_string(static_cast<long long>(need / 1048576) + 1) + " MiB in " + s.out +
+                             ", where " + std::to_string(static_cast<long long>(room / 1048576)) + " MiB are free");
+  run_folder folder({.folder = s.out, .identity = identity(s), .resume = s.resume, .anew = s.anew, .keep = s.keep});
+  const run_results results = run_pipeline(s, t, folder);
+  write_report(s, t, results);
+  std::printf("report: %s/report.html (%.0f s)\n", s.out.c_str(), results.seconds);
+}
+
+}  // namespace
+
 int main(int argc, char** argv) {
-  align::pipeline_options options;
-  std::string out = "out";
-  options.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-
-  CLI::App app{
-      "Fits a character model to English first names, learns a reward from labelled pairs, aligns the model by DPO, "
-      "REBEL,\n"
-      "PPO and RTO with best-of-n beside them, and writes report.html, report.json and curves.csv."};
-  app.add_option("--seed", options.seed, "of everything random; the same seed gives the same numbers")
-      ->capture_default_str();
-  app.add_option("--out", out, "folder for the report; made if it is not there")->capture_default_str();
-  app.add_option("--threads", options.threads, "threads; the results do not depend on it")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
-  app.add_option("--data", options.data,
-                 "folder with female.txt and male.txt, a name a line; default: the names that come with rlhf");
-  app.add_flag("--quick", options.quick, "a run of well under a minute, with fewer updates of everything");
-  CLI11_PARSE(app, argc, argv);
-
+  const request asked = read_command_line(argc, argv);
+  if (asked.exit >= 0) return asked.exit;
   try {
-    align::flush_subnormals();
-    align::prepare_output(out);
-    const align::pipeline_result result = align::run_pipeline(options);
-    align::write_report(out, options, result);
-    std::printf("report: %s/report.html (%.0f s)\n", out.c_str(), result.seconds);
+    flush_subnormals();
+    if (!asked.compare.empty()) {
+      write_comparison(asked.compare, asked.run.out);
+      std::printf("report: %s/report.html\n", asked.run.out.c_str());
+    } else {
+      align_model(asked.run);
+    }
   } catch (const std::exception& trouble) {
     std::fprintf(stderr, "rlhf-align: %s\n", trouble.what());
     return 1;

@@ -3,6 +3,9 @@
 
 #include <cstdint>
 #include <span>
+#include <stdexcept>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "align/transformer.hpp"
@@ -18,6 +21,13 @@ struct language_model {
   explicit language_model(const transformer_options& options, rlhf::random_key key = {})
       : net(options), parameters(static_cast<std::size_t>(net.size())) {
     net.initialize(parameters, key);
+  }
+  /// With parameters from elsewhere; std::invalid_argument where their number is wrong.
+  language_model(const transformer_options& options, std::vector<Scalar> from)
+      : net(options), parameters(std::move(from)) {
+    if (static_cast<std::int64_t>(parameters.size()) != net.size())
+      throw std::invalid_argument("language_model: " + std::to_string(parameters.size()) + " parameters, wanted " +
+                                  std::to_string(net.size()));
   }
 
   void forward(rlhf::thread_pool& pool, const token_batch& batch, workspace<Scalar>& work) const {

@@ -1,46 +1,34 @@
 #pragma once
-// The job: supervised fine-tuning, a reward model from real labels, then four ways to align, and best-of-n beside them.
+// The job: a start, a reward, then the chosen ways to align, with best-of-n beside them.
 
-#include <cstdint>
 #include <string>
 #include <vector>
 
+#include "align/run_folder.hpp"
+#include "align/settings.hpp"
+#include "align/task.hpp"
+
 namespace align {
 
-struct pipeline_options {
-  std::uint64_t seed = 1;
-  int threads = 2;
-  bool quick = false;     ///< a run of well under a minute, for tests: fewer updates of everything
-  std::string data = {};  ///< folder of female.txt and male.txt; empty: the one of the source tree
-};
+/// Runs everything, or what is left of it, in `folder`. Throws std::exception with a message fit for a user.
+[[nodiscard]] run_results run_pipeline(const settings& s, const task& t, run_folder& folder);
 
-/// A point of a method's curve.
-struct curve_point {
-  std::string method;
-  std::uint64_t seed = 0;
-  std::int64_t iteration = 0;  ///< 0 before training; for best_of_n, n - 1
-  double reward = 0;           ///< mean on fresh samples that no update has seen
-  double kl = 0;               ///< log pi / pi_sft per name, nats, on the same samples
-  std::int64_t tokens = 0;     ///< response tokens the method has learned from so far
-  double seconds = 0;          ///< time the method has taken so far, without evaluation
-};
-
-struct sample_text {
-  std::string method;
-  std::vector<std::string> names;
-};
-
-struct pipeline_result {
-  std::vector<curve_point> points;
-  std::vector<sample_text> samples;  ///< the same random numbers for every method
-  double sft_loss = 0;               ///< held out, nats per character
-  double reward_accuracy = 0;        ///< held-out pairs
-  std::int64_t reward_pairs = 0;
-  double reward_deviation = 0;  ///< of the SFT samples' rewards
+/// What a stage of the run will take.
+struct stage_plan {
+  std::string name;
+  std::int64_t steps = 0;
   double seconds = 0;
 };
+struct run_plan {
+  std::vector<stage_plan> stages = {};
+  double seconds = 0;
+  double peak_bytes = 0;  ///< resident memory of the process
+  double disk_bytes = 0;  ///< of all that stays in the folder
+};
 
-/// Runs everything. Throws std::exception with a message fit for a user.
-[[nodiscard]] pipeline_result run_pipeline(const pipeline_options& options);
+/// Rehearses each kind of work once, at its real size, and adds up.
+[[nodiscard]] run_plan plan_pipeline(const settings& s, const task& t);
+/// Bytes that a run needs on disk at once, without rehearsal.
+[[nodiscard]] double disk_need(const settings& s, const task& t);
 
 }  // namespace align

@@ -38,18 +38,43 @@ struct model_batch {
   [[nodiscard]] std::vector<std::int64_t> last_rows() const { return last_tokens(offsets); }
 };
 
-/// Calls `f(first, last)` for parts of at most `most` sequences, so that scoring a data set needs the memory of a part.
+/// What is scored at once: so that a data set needs the memory of a part.
+inline constexpr std::int64_t part_sequences = 1024, part_tokens = 24576;
+
+/// Calls `f(first, last)` for parts of at most so many sequences and tokens, one sequence at least.
 template <class F>
-void in_parts(std::int64_t sequences, F&& f, std::int64_t most = 1024) {
-  for (std::int64_t first = 0; first < sequences; first += most) f(first, std::min(sequences, first + most));
+void in_parts(const rlhf::responses& batch, F&& f) {
+  const auto offsets = batch.offsets();
+  for (std::int64_t first = 0, last; first < batch.size(); first = last) {
+    last = first + 1;
+    const auto tokens = [&] {
+      return offsets[static_cast<std::size_t>(last) + 1] - offsets[static_cast<std::size_t>(first)];
+    };
+    while (last < batch.size() && last - first < part_sequences && tokens() <= part_tokens) ++last;
+    f(first, last);
+  }
 }
+/// Is all of it one part?
+[[nodiscard]] inline bool one_part(const rlhf::responses& batch) {
+  return batch.size() <= part_sequences && static_cast<std::int64_t>(batch.tokens().size()) <= part_tokens;
+}
+
+/// Where a completion ends.
+struct sampling_limits {
+  int new_tokens = 0;          ///< at most so many; 0: when the context is full
+  std::int32_t end_token = 1;  ///< its last token; negative: no token ends it
+};
 
 /// A language model as a policy that scores, learns and samples. `Backend` does the log-softmax and its gradient.
 template <rlhf::backend Backend>
 class language_policy {
  public:
-  language_policy(Backend& backend, rlhf::thread_pool& pool, language_model<float> model)
-      : backend_(&backend), pool_(&pool), model_(std::move(model)), gradient_(model_.parameters.size()) {}
+  language_policy(Backend& backend, rlhf::thread_pool& pool, language_model<float> model, sampling_limits limits = {})
+      : backend_(&backend),
+        pool_(&pool),
+        model_(std::move(model)),
+        limits_(limits),
+        gradient_(model_.parameters.size()) {}
 
   [[nodiscard]] const language_model<float>& model() const { return model_; }
   [[nodiscard]] std::span<float> parameters() { return model_.parameters; }
@@ -58,17 +83,17 @@ class language_policy {
   void log_probs(const rlhf::responses& batch, std::span<float> out) {
     last_ = batch;
     std::size_t done = 0;
-    in_parts(batch.size(), [&](std::int64_t first, std::int64_t last) {
+    in_parts(batch, [&](std::int64_t first, std::int64_t last) {
       const std::size_t tokens = score(first, last);
       std::copy_n(logp_.begin(), tokens, out.begin() + static_cast<std::ptrdiff_t>(done));
       done += tokens;
     });
-    whole_ = batch.size() <= 1024;
+    whole_ = one_part(batch);
   }
 
   void backward(std::span<const float> grad_logp) {
     std::size_t done = 0;
-    in_parts(last_.size(), [&](std::int64_t first, std::int64_t last) {
+    in_parts(last_, [&](std::int64_t first, std::int64_t last) {
       if (!whole_) score(first, last);  // only the last part's activations were kept
       const model_batch part(last_, first, last);
       const auto rows = static_cast<std::int64_t>(part.rows.size());
@@ -86,9 +111,17 @@ class language_policy {
   }
 
   [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key) {
+    return sample(prompts, n, key, limits_);
+  }
+  [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key,
+                                       sampling_limits limits) {
     token_sequences starts;
     for (const auto& prompt : prompts) starts.append(prompt);
-    const rollout<float> drawn = align::sample(*pool_, model_, starts, {.samples = static_cast<int>(n), .key = key});
+    const rollout<float> drawn = align::sample(*pool_, model_, starts,
+                                               {.samples = static_cast<int>(n),
+                                                .max_new_tokens = limits.new_tokens,
+                                                .end_token = limits.end_token,
+                                                .key = key});
     rlhf::responses out;
     for (std::size_t i = 0; i < drawn.sequences.size(); ++i) {
       const auto whole = drawn.sequences[i];
@@ -118,6 +151,7 @@ class language_policy {
   Backend* backend_;
   rlhf::thread_pool* pool_;
   language_model<float> model_;
+  sampling_limits limits_;
   std::vector<float> gradient_;
   workspace<float> work_;
   rlhf::responses last_;
@@ -145,18 +179,18 @@ class scalar_policy {
     last_ = batch;
     every_token_ = every_token;
     std::size_t done = 0;
-    in_parts(batch.size(), [&](std::int64_t first, std::int64_t last) {
+    in_parts(batch, [&](std::int64_t first, std::int64_t last) {
       const model_batch part(batch, first, last);
       const std::vector<std::int64_t> rows = every_token ? part.rows : part.last_rows();
       model_.forward(*pool_, part, work_);
       model_.values(work_, rows, out.subspan(done, rows.size()));
       done += rows.size();
     });
-    whole_ = batch.size() <= 1024;
+    whole_ = one_part(batch);
   }
   void backward(std::span<const float> gradient) {
     std::size_t done = 0;
-    in_parts(last_.size(), [&](std::int64_t first, std::int64_t last) {
+    in_parts(last_, [&](std::int64_t first, std::int64_t last) {
       const model_batch part(last_, first, last);
       const std::vector<std::int64_t> rows = every_token_ ? part.rows : part.last_rows();
       if (!whole_) model_.forward(*pool_, part, work_);

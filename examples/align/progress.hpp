@@ -12,9 +12,13 @@ namespace align {
 
 class progress_line {
  public:
-  /// `unit` names what is counted, as "updates".
-  progress_line(std::string stage, std::int64_t total, std::string unit)
-      : stage_(std::move(stage)), unit_(std::move(unit)), total_(total), terminal_(isatty(STDERR_FILENO) != 0) {}
+  /// `unit` names what is counted, as "updates"; `begun` of them were done before.
+  progress_line(std::string stage, std::int64_t total, std::string unit, std::int64_t begun = 0)
+      : stage_(std::move(stage)),
+        unit_(std::move(unit)),
+        total_(total),
+        begun_(begun),
+        terminal_(isatty(STDERR_FILENO) != 0) {}
   ~progress_line() {
     if (shown_ && terminal_) std::fputc('\n', stderr);
   }
@@ -30,7 +34,7 @@ class progress_line {
     if (last && elapsed < 1 && !shown_) return;
     said_ = elapsed;
     shown_ = true;
-    const double rate = static_cast<double>(done) / elapsed;
+    const double rate = static_cast<double>(done - begun_) / elapsed;
     const double left = rate > 0 ? static_cast<double>(total_ - done) / rate : 0;
     std::fprintf(stderr, "%s%-14s %5lld/%lld %s  %.1f/s  %s left  %s%s", terminal_ ? "\r" : "", stage_.c_str(),
                  static_cast<long long>(done), static_cast<long long>(total_), unit_.c_str(), rate, clock(left).c_str(),
@@ -50,7 +54,7 @@ class progress_line {
   }
 
   std::string stage_, unit_;
-  std::int64_t total_;
+  std::int64_t total_, begun_;
   bool terminal_;
   bool shown_ = false;
   double said_ = 0;

@@ -1,18 +1,19 @@
 #pragma once
-// What a run leaves behind: report.json (curves) and summary.json for programs, curves.csv for spreadsheets,
-// report.html for people.
+// What a run leaves for people: a page, its numbers, and a page that joins runs.
 
 #include <string>
+#include <vector>
 
 #include "align/pipeline.hpp"
 
 namespace align {
 
-/// Makes sure that `folder` exists and can be written to, before anything expensive starts. Throws std::runtime_error.
-void prepare_output(const std::string& folder);
+/// Writes report.html, report.json (the points of all curves), results.json (all results), summary.json and curves.csv.
+/// Throws std::runtime_error.
+void write_report(const settings& s, const task& t, const run_results& results);
 
-/// Writes the files into `folder`, each whole or not at all (new file, then rename). The curves are drawn by gnuplot
-/// where it is installed; without it the page says so and points to the table. Throws std::runtime_error.
-void write_report(const std::string& folder, const pipeline_options& options, const pipeline_result& result);
+/// Joins finished runs: mean and 95 % interval of every method over their seeds, curves of all. Writes report.html, report.json and
+/// compare.csv into `out`. Throws std::runtime_error: a folder without a report, runs of different tasks.
+void write_comparison(const std::vector<std::string>& runs, const std::string& out);
 
 }  // namespace align

@@ -71,7 +71,8 @@ tokenizer& tokenizer::operator=(tokenizer&&) noexcept = default;
 tokenizer::tokenizer(std::vector<piece> pieces, const std::string& name)
     : pieces_(std::move(pieces)), index_(std::make_unique<index>()) {
   if (pieces_.size() < first_piece || pieces_.size() > 1u << 24)
-    refuse(name, "has " + std::to_string(pieces_.size()) + " pieces, wants 259 (three marks and 256 bytes) to 16777216");
+    refuse(name,
+           "has " + std::to_string(pieces_.size()) + " pieces, wants 259 (three marks and 256 bytes) to 16777216");
   for (int byte = 0; byte < 256; ++byte) {
     const std::string& bytes = pieces_[static_cast<std::size_t>(first_byte + byte)].bytes;
     if (bytes != byte_name(byte))
@@ -91,7 +92,8 @@ std::vector<std::int32_t> tokenizer::encode(std::string_view text, bool with_beg
   std::vector<std::int32_t> out;
   if (with_begin) out.push_back(begin);
   if (text.empty()) return out;
-  const std::string spaced = " " + std::string(text);
+  std::string spaced(1, ' ');
+  spaced += text;
   const std::string_view all = spaced;
 
   std::vector<symbol> symbols(all.size());
@@ -185,13 +187,17 @@ tokenizer load_tokenizer(const std::filesystem::path& path, int vocabulary) {
 }
 
 std::vector<std::byte> write_tokenizer(const tokenizer& tokens) {
-  std::vector<std::byte> out;
+  std::size_t longest = 1, size = sizeof(std::int32_t);
+  for (const auto& p : tokens.pieces()) {
+    longest = std::max(longest, p.bytes.size());
+    size += sizeof(float) + sizeof(std::int32_t) + p.bytes.size();
+  }
+  std::vector<std::byte> out(size);
+  std::byte* to = out.data();
   const auto put = [&](const auto& values) {
     const auto more = std::as_bytes(std::span(values));
-    out.insert(out.end(), more.begin(), more.end());
+    to = std::copy(more.begin(), more.end(), to);
   };
-  std::size_t longest = 1;
-  for (const auto& p : tokens.pieces()) longest = std::max(longest, p.bytes.size());
   put(std::array{static_cast<std::int32_t>(longest)});
   for (const auto& p : tokens.pieces()) {
     put(std::array{p.score});

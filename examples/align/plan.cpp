@@ -1,0 +1,241 @@
+// What a run will take, found out by doing each kind of its work once.
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+#include "align/pipeline.hpp"
+#include "align/policy.hpp"
+#include "align/reward_function.hpp"
+#include "align/streams.hpp"
+#include "rlhf/backend/eigen.hpp"
+#include "rlhf/train/evaluate.hpp"
+#include "rlhf/train/on_policy.hpp"
+#include "rlhf/train/preference.hpp"
+#include "rlhf/train/supervised.hpp"
+
+namespace align {
+namespace {
+
+using policy = language_policy<rlhf::eigen_backend>;
+
+double clock_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// The most memory this process has held, in bytes.
+double peak_memory() {
+  std::ifstream status("/proc/self/status");
+  std::string word;
+  while (status >> word)
+    if (word == "VmHWM:") {
+      double kilobytes = 0;
+      status >> kilobytes;
+      return kilobytes * 1024;
+    }
+  return 0;
+}
+
+std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+class rehearsal_of_run {
+ public:
+  rehearsal_of_run(const settings& s, const task& t) : s_(s), r_(s.how), t_(t), pool_(s.threads) {}
+
+  run_plan run() {
+    const double begun = clock_seconds();
+    policy start(
+        cpu_, pool_,
+        t_.start.empty() ? language_model<float>(t_.shape, key(initial)) : language_model<float>(t_.shape, t_.start),
+        {static_cast<int>(t_.new_tokens), t_.end_token});
+    if (t_.start.empty()) fit(start);
+    rlhf::prompt_list prompts = t_.prompts;
+    if (t_.begins) {
+      const double before = clock_seconds();
+      const std::int64_t some = std::max<std::int64_t>(64, r_.prompts);
+      const rlhf::responses drawn =
+          start.sample(rlhf::prompt_list(static_cast<std::size_t>(some), t_.prompts.front()), 1, key(beginnings),
+                       {static_cast<int>(r_.prompt_tokens), t_.end_token});
+      prompts.clear();
+      for (std::int64_t i = 0; i < drawn.size(); ++i) {
+        prompts.emplace_back(drawn.prompt(i).begin(), drawn.prompt(i).end());
+        prompts.back().insert(prompts.back().end(), drawn.response(i).begin(), drawn.response(i).end());
+      }
+      add("beginnings", 1,
+          (clock_seconds() - before) * static_cast<double>(16 * r_.prompts) / static_cast<double>(some));
+    }
+    scalar_policy scores(pool_, scalar_model<float>(start.model()));
+    const reward_function reward = t_.rule ? reward_function(t_.rule) : reward_function(scores);
+    if (!t_.rule) model_reward("reward", scores, t_.reward_pairs, t_.reward_held_out.chosen.size());
+
+    const auto take = [&](std::int64_t n) {
+      rlhf::prompt_list out;
+      for (std::int64_t i = 0; i < n; ++i) out.push_back(prompts[static_cast<std::size_t>(i) % prompts.size()]);
+      return out;
+    };
+    // Of an evaluation at full size.
+    double before = clock_seconds();
+    (void)rlhf::evaluate(start, start, reward, take(r_.judged), 1, key(rehearsal));
+    const double judged = clock_seconds() - before;
+    before = clock_seconds();
+    const std::int64_t some = std::min<std::int64_t>(r_.frontier, 512);
+    const rlhf::responses drawn = start.sample(take(some), 1, key(rehearsal));
+    std::vector<float> score(static_cast<std::size_t>(drawn.size()));
+    reward.rewards(drawn, score);
+    const double one_sample = (clock_seconds() - before) / static_cast<double>(some);
+    add("best_of_n", 1, judged + one_sample * static_cast<double>(r_.frontier));
+
+    rlhf::preference_pairs pairs = t_.preference;
+    const bool dpo = wanted("dpo") || wanted("rto") || s_.overoptimise;
+    std::int64_t pair_count = pairs.chosen.size();
+    if (dpo && pair_count == 0) {
+      pair_count = r_.preference_pairs;
+      add("pairs", pair_count, 2 * one_sample * static_cast<double>(pair_count));
+      for (std::int64_t i = 0; i + 1 < drawn.size(); i += 2) {
+        pairs.chosen.add(drawn, i);
+        pairs.rejected.add(drawn, i + 1);
+      }
+    }
+    if (wanted("dpo") || wanted("rto")) prefer("dpo", start, pairs, pair_count, judged);
+    if (wanted("rebel")) {
+      policy model(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
+      rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
+      before = clock_seconds();
+      rlhf::train_rebel(
+          cpu_, {}, model, start, reward, update, [&](std::int64_t) { return take(r_.prompts); },
+          {.iterations = 1, .epochs = r_.rebel.epochs, .minibatch = r_.rebel.minibatch, .key = key(rehearsal)});
+      add("rebel", r_.iterations, (clock_seconds() - before + judged) * static_cast<double>(r_.iterations));
+    }
+    if (wanted("ppo") || wanted("rto") || s_.overoptimise) {
+      policy model(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
+      scalar_policy critic(pool_, scalar_model<float>(start.model()));
+      rlhf::parameter_update update{rlhf::constant_schedule{1e-6}}, critic_update = update;
+      before = clock_seconds();
+      rlhf::train_ppo(cpu_, rlhf::ppo{}, model, critic, start, reward, update, critic_update,
+                      [&](std::int64_t) { return take(r_.prompts); },
+                      {.iterations = 1,
+                       .samples = r_.ppo.samples,
+                       .epochs = r_.ppo.epochs,
+                       .minibatch = r_.ppo.minibatch,
+                       .key = key(rehearsal)});
+      const double one = clock_seconds() - before;
+      before = clock_seconds();
+      std::vector<float> logp(static_cast<std::size_t>(drawn.response_tokens()));
+      start.log_probs(drawn, logp);
+      const double guide = (clock_seconds() - before) / static_cast<double>(drawn.size()) *
+                           static_cast<double>(r_.prompts * r_.ppo.samples);
+      if (wanted("ppo")) add("ppo", r_.iterations, (one + judged) * static_cast<double>(r_.iterations));
+      if (wanted("rto")) add("rto", r_.iterations, (one + guide + judged) * static_cast<double>(r_.iterations));
+      if (s_.overoptimise) {
+        add("ppo_proxy", r_.iterations, (one + 2 * judged) * static_cast<double>(r_.iterations));
+        model_reward("proxy", scores, pairs, 0, pair_count);
+        prefer("dpo_hot", start, pairs, pair_count, judged);
+      }
+    }
+    for (const stage_plan& stage : plan_.stages) plan_.seconds += stage.seconds;
+    plan_.peak_bytes = peak_memory();
+    plan_.disk_bytes = disk_need(s_, t_);
+    std::fprintf(stderr, "rehearsed in %.1f s\n", clock_seconds() - begun);
+    return plan_;
+  }
+
+ private:
+  [[nodiscard]] rlhf::random_key key(std::uint64_t which) const { return {s_.seed, which}; }
+  [[nodiscard]] bool wanted(const char* name) const {
+    return std::find(s_.algorithms.begin(), s_.algorithms.end(), name) != s_.algorithms.end();
+  }
+  void add(const char* name, std::int64_t steps, double seconds) { plan_.stages.push_back({name, steps, seconds}); }
+
+  /// Seconds of an update: the first one warms up, the others count.
+  template <class Train>
+  static double of_update(std::int64_t& steps, Train&& train) {
+    double first = 0, last = 0;
+    std::int64_t seen = 0;
+    train([&](const rlhf::progress&) {
+      last = clock_seconds();
+      if (seen++ == 0) first = last;
+    });
+    steps = seen;
+    return seen > 1 ? (last - first) / static_cast<double>(seen - 1) : 0;
+  }
+
+  /// One pass over the corpus, so that what the start samples is as long as it will be.
+  void fit(policy& start) {
+    rlhf::parameter_update update{rlhf::constant_schedule{r_.sft_rate}};
+    std::int64_t seen = 0;
+    const double one = of_update(seen, [&](auto&& observe) {
+      rlhf::train_supervised(
+          cpu_, start, update, t_.corpus,
+          {.batch = r_.batch, .epochs = std::min<std::int64_t>(2, r_.sft_epochs), .key = key(rehearsal)}, observe);
+    });
+    const std::int64_t steps = r_.sft_epochs * divided_up(t_.corpus.size(), r_.batch);
+    add("sft", steps, one * static_cast<double>(steps));
+  }
+  [[nodiscard]] static rlhf::preference_pairs first(const rlhf::preference_pairs& pairs, std::int64_t n) {
+    rlhf::preference_pairs out;
+    // Spread over the whole set: files are often sorted.
+    const std::int64_t stride = std::max<std::int64_t>(1, pairs.chosen.size() / std::max<std::int64_t>(1, n));
+    for (std::int64_t i = 0; i < pairs.chosen.size() && out.chosen.size() < n; i += stride) {
+      out.chosen.add(pairs.chosen, i);
+      out.rejected.add(pairs.rejected, i);
+    }
+    return out;
+  }
+  void model_reward(const char* name, scalar_policy& model, const rlhf::preference_pairs& data, std::int64_t held_out,
+                    std::int64_t count = 0) {
+    if (count == 0) count = data.chosen.size();
+    rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
+    const rlhf::preference_pairs some = first(data, 8 * r_.batch);
+    std::int64_t seen = 0;
+    const double one = of_update(seen, [&](auto&& observe) {
+      rlhf::train_reward_model(cpu_, model, update, some,
+                               {.batch = std::min(r_.batch, some.chosen.size()), .epochs = 2, .key = key(rehearsal)},
+                               observe);
+    });
+    const std::int64_t steps = r_.reward_epochs * divided_up(count, r_.batch);
+    // Scoring takes a third of an update's three passes.
+    add(name, steps, one * static_cast<double>(steps) + one / 3 * static_cast<double>(divided_up(held_out, r_.batch)));
+  }
+  void prefer(const char* name, policy& start, const rlhf::preference_pairs& pairs, std::int64_t count, double judged) {
+    policy model(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
+    rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
+    const rlhf::preference_pairs some = first(pairs, 8 * r_.dpo.batch);
+    std::int64_t seen = 0;
+    double before = clock_seconds();
+    const double one = of_update(seen, [&](auto&& observe) {
+      rlhf::train_preference(cpu_, model, start, update, some,
+                             {.batch = std::min(r_.dpo.batch, some.chosen.size()), .epochs = 2, .key = key(rehearsal)},
+                             rlhf::dpo{}, observe);
+    });
+    const double reference = std::max(0.0, clock_seconds() - before - one * static_cast<double>(seen)) /
+                             static_cast<double>(some.chosen.size());
+    const std::int64_t steps = r_.dpo.epochs * divided_up(count, r_.dpo.batch);
+    const std::int64_t every = std::max<std::int64_t>(1, steps / r_.iterations);
+    add(name, steps,
+        one * static_cast<double>(steps) + reference * static_cast<double>(count) +
+            judged * static_cast<double>(divided_up(steps, every)));
+  }
+
+  const settings& s_;
+  const recipe& r_;
+  const task& t_;
+  rlhf::thread_pool pool_;
+  rlhf::eigen_backend cpu_;
+  run_plan plan_;
+};
+
+}  // namespace
+
+run_plan plan_pipeline(const settings& s, const task& t) { return rehearsal_of_run(s, t).run(); }
+
+double disk_need(const settings& s, const task& t) {
+  const auto model = 4 * static_cast<double>(transformer<float>(t.shape).size());
+  // A checkpoint holds parameters and two moments of policy and critic; one more than are kept while the newest is written.
+  const double checkpoints = 6 * model * static_cast<double>(s.keep + 1);
+  const double models = model * static_cast<double>(s.algorithms.size() + 2 + (s.overoptimise ? 3 : 0));
+  return checkpoints + models + 4e6;  // metrics, figures and the report
+}
+
+}  // namespace align

@@ -1,0 +1,47 @@
+#pragma once
+// What a run has found out, and its form on disk.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace align {
+
+/// A point of a method's curve.
+struct curve_point {
+  std::string method = {};
+  std::uint64_t seed = 0;
+  std::int64_t iteration = 0;  ///< 0 before training; for best_of_n, n - 1
+  double reward = 0;           ///< mean on fresh samples that no update has seen
+  double kl = 0;               ///< log pi / pi_start per response, nats, on the same samples
+  std::int64_t tokens = 0;     ///< response tokens the method has learned from so far
+  double seconds = 0;          ///< time the method has taken so far, without evaluation
+  double proxy = 0;            ///< where a method learns from a learned reward: that one, on the same samples
+  bool has_proxy = false;
+};
+
+/// A sample as text.
+struct sample_pair {
+  std::string prompt = {}, response = {};
+};
+
+struct sample_text {
+  std::string method = {};
+  std::vector<sample_pair> samples = {};
+};
+
+struct run_results {
+  std::vector<curve_point> points = {};
+  std::vector<sample_text> samples = {};           ///< the same prompts and random numbers for every method
+  std::map<std::string, double> figures = {};      ///< numbers of single stages, as "sft_loss", "reward_accuracy"
+  double seconds = 0;                              ///< of all of it
+  std::map<std::string, std::string> tables = {};  ///< JSON of single stages, as the judgement of a reward model
+};
+
+/// Results as JSON text, with or without the members that a clock wrote.
+[[nodiscard]] std::string to_text(const run_results& results, bool with_seconds);
+/// The inverse; `name` is for errors (std::runtime_error).
+[[nodiscard]] run_results results_of(const std::string& text, const std::string& name);
+
+}  // namespace align

@@ -1,0 +1,288 @@
+#include "align/settings.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <numeric>
+#include <thread>
+
+#include "align/algorithms.hpp"
+
+namespace align {
+namespace {
+
+constexpr const char* description =
+    "Aligns a language model and reports how: supervised start, reward, then DPO, REBEL, PPO and RTO with best-of-n "
+    "beside them.\n"
+    "Without --model it fits a character model to English first names and learns its reward from labels; with "
+    "--model,\n"
+    "--tokenizer and --lexicon it aligns a pretrained model to sentiment; with --pairs it learns from your own "
+    "preferences.";
+
+/// Every option that a file may hold too, bound to `s`; what it says in `s` is the default.
+void declare(CLI::App& app, settings& s) {
+  const auto add = [&](const char* name, auto& value, const char* help) {
+    return app.add_option(name, value, help)->capture_default_str();
+  };
+  const CLI::Range some(std::int64_t{1}, std::int64_t{1} << 40), none_or_some(std::int64_t{0}, std::int64_t{1} << 40);
+  const CLI::Range positive(1e-12, 1e6), non_negative(0.0, 1e6);
+
+  add("--model", s.model,
+      "pretrained model: llama2.c's .bin (stories260K.bin of huggingface.co/karpathy/tinyllamas) or Llama .safetensors")
+      ->check(CLI::ExistingFile)
+      ->group("What to align");
+  add("--tokenizer", s.tokenizer, "its tokenizer: llama2.c's .bin (tok512.bin of the same place)")
+      ->check(CLI::ExistingFile)
+      ->group("What to align");
+  add("--lexicon", s.lexicon,
+      "word, tab, valence: vader_lexicon.txt of github.com/cjhutto/vaderSentiment; the reward is a text's sentiment")
+      ->check(CLI::ExistingFile)
+      ->group("What to align");
+  add("--pairs", s.pairs,
+      "preferences to learn from: .jsonl or .json, may be gzipped, in TRL's, ShareGPT's and other forms "
+      "(docs/preference-data.md)")
+      ->check(CLI::ExistingFile)
+      ->group("What to align");
+  add("--eval-pairs", s.eval_pairs, "preferences to judge the result by; default: a fifth of the prompts of --pairs")
+      ->check(CLI::ExistingFile)
+      ->group("What to align");
+  app.add_flag("--skip-bad", s.skip_bad, "count malformed rows of --pairs and go on")->group("What to align");
+  add("--data", s.data, "folder with female.txt and male.txt, a name a line; default: the names that come with rlhf")
+      ->group("What to align");
+
+  add("--algorithm", s.algorithms, "dpo, rebel, ppo, rto; several with commas, in their order; default: all that fit")
+      ->delimiter(',')
+      ->check(CLI::IsMember(algorithm_names()))
+      ->group("The run");
+  app.add_flag("--overoptimise", s.overoptimise,
+               "also chase rewards too far, on purpose, to show what becomes of the true one")
+      ->group("The run");
+  add("--seed", s.seed, "of everything random; the same seed gives the same numbers")->group("The run");
+  add("--threads", s.threads, "threads; the results do not depend on it")->check(CLI::Range(1, 256))->group("The run");
+  app.add_flag("--quick", s.quick, "a run of well under a minute, with less of everything")->group("The run");
+  add("--out", s.out, "folder for the report; made if it is not there")->group("The run");
+  add("--keep", s.keep, "checkpoints kept")->check(CLI::Range(1, 1000))->group("The run");
+  add("--save-every", s.every, "updates between checkpoints besides those at every evaluation; 0: none besides")
+      ->check(none_or_some)
+      ->group("The run");
+
+  recipe& r = s.how;
+  const char* const sizes = "How much of everything (the defaults depend on what is aligned)";
+  add("--sft-epochs", r.sft_epochs, "passes over the names")->check(some)->group(sizes);
+  add("--sft-rate", r.sft_rate, "learning rate")->check(positive)->group(sizes);
+  add("--reward-epochs", r.reward_epochs, "passes of the reward model over its pairs")->check(some)->group(sizes);
+  add("--reward-rate", r.reward_rate, "learning rate")->check(positive)->group(sizes);
+  add("--reward-pairs", r.reward_pairs, "labelled pairs of names for the reward model")->check(some)->group(sizes);
+  add("--preference-pairs", r.preference_pairs, "pairs of samples, judged by the reward, for DPO")
+      ->check(some)
+      ->group(sizes);
+  add("--batch", r.batch, "sequences of an update of SFT, pairs of one of the reward model")->check(some)->group(sizes);
+  add("--iterations", r.iterations, "iterations of the methods that sample, evaluations of DPO")
+      ->check(some)
+      ->group(sizes);
+  add("--prompts", r.prompts, "prompts of an iteration")->check(some)->group(sizes);
+  add("--judged", r.judged, "fresh samples of an evaluation")->check(some)->group(sizes);
+  add("--frontier", r.frontier, "samples that best-of-n is drawn from")->check(some)->group(sizes);
+  add("--prompt-tokens", r.prompt_tokens, "tokens of a story that the model begins itself")->check(some)->group(sizes);
+  add("--new-tokens", r.new_tokens, "longest completion; 0: until the context is full")
+      ->check(none_or_some)
+      ->group(sizes);
+
+  const char* const methods = "Methods (docs/formulas)";
+  add("--dpo-beta", r.dpo.beta, "inverse temperature")->check(positive)->group(methods);
+  add("--dpo-rate", r.dpo.rate, "learning rate")->check(positive)->group(methods);
+  add("--dpo-batch", r.dpo.batch, "pairs of an update")->check(some)->group(methods);
+  add("--dpo-epochs", r.dpo.epochs, "passes over the pairs")->check(some)->group(methods);
+  add("--rebel-eta", r.rebel.eta, "step of the mirror descent")->check(positive)->group(methods);
+  add("--rebel-kl", r.rebel.kl, "weight of the KL to the start")->check(non_negative)->group(methods);
+  add("--rebel-rate", r.rebel.rate, "learning rate")->check(positive)->group(methods);
+  add("--rebel-minibatch", r.rebel.minibatch, "pairs of an update")->check(some)->group(methods);
+  add("--rebel-epochs", r.rebel.epochs, "passes over an iteration's pairs")->check(some)->group(methods);
+  add("--ppo-kl", r.ppo.kl, "weight of the KL to the start; RTO's beta2")->check(non_negative)->group(methods);
+  add("--ppo-rate", r.ppo.rate, "learning rate of the policy, RTO's too")->check(positive)->group(methods);
+  add("--ppo-critic-rate", r.ppo.critic_rate, "learning rate of the critic")->check(positive)->group(methods);
+  add("--ppo-samples", r.ppo.samples, "responses to a prompt")->check(some)->group(methods);
+  add("--ppo-minibatch", r.ppo.minibatch, "responses of an update")->check(some)->group(methods);
+  add("--ppo-epochs", r.ppo.epochs, "passes over an iteration's responses")->check(some)->group(methods);
+  add("--rto-beta1", r.rto.beta1, "weight of the DPO policy's reward per token")->check(non_negative)->group(methods);
+  add("--rto-clip", r.rto.clip, "bound of that reward")->check(positive)->group(methods);
+}
+
+/// How many letters to change, add or drop to make `b` of `a`.
+std::size_t distance(const std::string& a, const std::string& b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t changed = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({changed, row[j + 1] + 1, row[j] + 1});
+    }
+  }
+  return row.back();
+}
+
+std::string nearest(const CLI::App& app, const std::string& name) {
+  std::string best;
+  for (const CLI::Option* option : app.get_options())
+    for (const std::string& known : option->get_lnames())
+      if (best.empty() || distance(name, known) < distance(name, best)) best = known;
+  return best;
+}
+
+/// The name without dashes in front and without a value.
+std::string bare(std::string word) {
+  word.erase(0, word.find_first_not_of('-'));
+  return word.substr(0, word.find('='));
+}
+
+int refuse(const std::string& what) {
+  std::fprintf(stderr, "rlhf-align: %s\n", what.c_str());
+  return 2;
+}
+
+std::string last_word(const std::string& text) { return text.substr(text.find_last_of(' ') + 1); }
+
+/// Combinations that mean nothing.
+std::string contradiction(const settings& s) {
+  const auto needs = [](const std::string& what, const std::string& other) {
+    return what + " needs " + other + " beside it";
+  };
+  if (!s.pairs.empty() && s.model.empty()) return needs("--pairs", "--model");
+  if (!s.model.empty() && s.tokenizer.empty()) return needs("--model", "--tokenizer");
+  if (!s.tokenizer.empty() && s.model.empty()) return needs("--tokenizer", "--model");
+  if (!s.model.empty() && s.pairs.empty() && s.lexicon.empty())
+    return needs("--model", "--lexicon (a reward) or --pairs");
+  if (!s.lexicon.empty() && s.model.empty()) return needs("--lexicon", "--model");
+  if (!s.lexicon.empty() && !s.pairs.empty()) return "--lexicon and --pairs are two rewards: give one";
+  if (!s.eval_pairs.empty() && s.pairs.empty()) return needs("--eval-pairs", "--pairs");
+  if (s.skip_bad && s.pairs.empty()) return needs("--skip-bad", "--pairs");
+  if (!s.data.empty() && !s.model.empty()) return "--data is for the names model: it has no use beside --model";
+  if (s.overoptimise && s.subject() != subject::stories)
+    return needs("--overoptimise", "--lexicon (an exact reward to compare with)");
+  if (s.resume && s.anew) return "--resume goes on and --anew starts again: give one";
+  return {};
+}
+
+}  // namespace
+
+request read_command_line(int argc, char** argv) {
+  request out;
+  std::string ignored_file;
+  settings defaults;
+  defaults.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+
+  // The defaults of the sizes depend on what is aligned, so look for that first, forgiving everything.
+  {
+    CLI::App first;
+    first.set_help_flag();
+    settings seen = defaults;
+    declare(first, seen);
+    first.set_config("--config");
+    first.allow_extras();
+    first.allow_config_extras(CLI::config_extras_mode::ignore_all);
+    try {
+      first.parse(argc, argv);
+    } catch (const CLI::ParseError&) {}
+    const subject what = seen.subject();
+    defaults.how = what == subject::names     ? names_recipe(seen.quick)
+                   : what == subject::stories ? stories_recipe(seen.quick)
+                                              : pairs_recipe(seen.quick);
+  }
+
+  CLI::App app{description};
+  app.name("rlhf-align");
+  out.run = defaults;
+  declare(app, out.run);
+  app.set_config("--config", "",
+                 "read options from this file: TOML or INI, a line `name = value` for each option above")
+      ->group("The run");
+  app.allow_config_extras(CLI::config_extras_mode::error);
+  app.allow_extras();  // refused below, with the nearest name
+  bool print = false;
+  app.add_flag("--print-config", print, "write all settings in the form that --config reads, and stop")
+      ->configurable(false)
+      ->group("The run");
+  app.add_flag("--plan", out.run.plan,
+               "rehearse the parts of the run for a few seconds, say what time, memory and disk it will take, and stop")
+      ->configurable(false)
+      ->group("The run");
+  app.add_flag("--resume", out.run.resume, "go on from the newest checkpoint in --out; where there is none, begin")
+      ->configurable(false)
+      ->group("The run");
+  app.add_flag("--anew", out.run.anew, "begin again even if --out holds an unfinished run")
+      ->configurable(false)
+      ->group("The run");
+  CLI::App* const compare =
+      app.add_subcommand("compare", "join finished runs into one report: rlhf-align compare --out FOLDER RUN...");
+  compare->add_option("runs", out.compare, "their folders")->required()->check(CLI::ExistingDirectory);
+  compare->add_option("--out", out.run.out, "folder for the report; made if it is not there");
+  compare->configurable(false);
+
+  try {
+    app.parse(argc, argv);
+    for (const std::string& extra : app.remaining(true))
+      throw CLI::ExtrasError("unknown: " + extra, CLI::ExitCodes::ExtrasError);
+  } catch (const CLI::ConfigError& trouble) {
+    const std::string name = bare(last_word(trouble.what()));
+    out.exit = refuse("--config: there is no setting `" + name + "`; the nearest is `" + nearest(app, name) + "`");
+    return out;
+  } catch (const CLI::ExtrasError& trouble) {
+    const std::string word = last_word(trouble.what());
+    out.exit =
+        refuse(word.rfind("-", 0) == 0 ? "there is no option " + word + "; the nearest is --" + nearest(app, bare(word))
+                                       : "`" + word + "` stands alone: every setting has the form --name value");
+    return out;
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    out.exit = 0;
+    return out;
+  } catch (const CLI::ParseError& trouble) {
+    out.exit = refuse(trouble.what());
+    return out;
+  }
+  if (!out.compare.empty()) return out;
+  if (const std::string wrong = contradiction(out.run); !wrong.empty()) out.exit = refuse(wrong);
+  if (out.run.algorithms.empty())
+    out.run.algorithms = out.run.subject() == subject::pairs ? std::vector<std::string>{"dpo"} : algorithm_names();
+  if (out.exit < 0 && print) {
+    std::fputs(app.config_to_str(true, true).c_str(), stdout);
+    out.exit = 0;
+  }
+  return out;
+}
+
+std::vector<std::string> identity(const settings& s) {
+  settings copy = s;
+  CLI::App app;
+  declare(app, copy);
+  std::vector<std::string> out;
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string name = option->get_lnames().empty() ? "" : option->get_lnames().front();
+    if (name.empty() || name == "help" || name == "threads" || name == "out" || name == "keep" || name == "save-every")
+      continue;
+    std::string value = option->get_default_str();
+    if (name == "skip-bad") value = s.skip_bad ? "true" : "false";
+    if (name == "quick") value = s.quick ? "true" : "false";
+    if (name == "overoptimise") value = s.overoptimise ? "true" : "false";
+    const bool file =
+        name == "model" || name == "tokenizer" || name == "lexicon" || name == "pairs" || name == "eval-pairs";
+    if (file && !value.empty()) {
+      // FNV-1a over the bytes: enough to see that it is another file.
+      std::ifstream in(value, std::ios::binary);
+      std::uint64_t sum = 14695981039346656037u;
+      for (std::istreambuf_iterator<char> it(in), end; it != end; ++it)
+        sum = (sum ^ static_cast<unsigned char>(*it)) * 1099511628211u;
+      char text[32];
+      std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(sum));
+      value = text;
+    }
+    out.push_back(name + "=" + value);
+  }
+  return out;
+}
+
+}  // namespace align

@@ -1,0 +1,22 @@
+#pragma once
+// Every use of random numbers has a stream of its own.
+
+#include <cstdint>
+
+namespace align {
+
+enum stream : std::uint64_t {
+  initial = 1,
+  sft_order,
+  reward_order,
+  pair_choice,
+  dpo_order,
+  evaluation,
+  frontier,
+  texts,
+  beginnings,
+  rehearsal,
+  on_policy = 1000
+};
+
+}  // namespace align
