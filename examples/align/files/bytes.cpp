@@ -65,6 +65,13 @@ void byte_reader::take(std::span<float> to, std::string_view what) {
   if (!to.empty()) std::memcpy(to.data(), from.data(), from.size());
 }
 
+void byte_writer::put(std::span<const std::byte> more) {
+  if (more.empty()) return;
+  const std::size_t at = bytes_.size();
+  bytes_.resize(at + more.size());
+  std::memcpy(bytes_.data() + at, more.data(), more.size());
+}
+
 std::string shown(std::string_view text) {
   constexpr std::size_t longest = 80;
   std::string out;

@@ -53,6 +53,25 @@ class byte_reader {
   std::uint64_t at_ = 0;
 };
 
+/// Collects little-endian values.
+class byte_writer {
+ public:
+  explicit byte_writer(std::uint64_t expected) { bytes_.reserve(expected); }
+
+  void put(std::span<const std::byte> more);
+  void put(std::string_view text) { put(std::as_bytes(std::span(text))); }
+  template <class T>
+    requires std::is_arithmetic_v<T>
+  void put(T value) {
+    put(std::as_bytes(std::span(&value, 1)));
+  }
+
+  [[nodiscard]] std::vector<std::byte> take() { return std::move(bytes_); }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
 /// Bytes as the characters they are.
 [[nodiscard]] inline std::string_view as_text(std::span<const std::byte> bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};

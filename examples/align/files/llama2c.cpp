@@ -78,25 +78,21 @@ std::vector<std::byte> write_llama2c(const model_file& model, const std::string&
     refuse(name, "llama2.c's format has no place for rope_theta " + std::to_string(o.rope_theta) +
                      " and norm_epsilon " + std::to_string(o.norm_epsilon) +
                      ", wants 10000 and 1e-5 (safetensors holds any)");
-  std::vector<std::byte> bytes;
-  bytes.reserve(static_cast<std::size_t>(header_bytes + 4 * (parameter_count(o) + rotary_floats(o))));
-  const auto put = [&](const auto& values) {
-    const auto more = std::as_bytes(std::span(values));
-    bytes.insert(bytes.end(), more.begin(), more.end());
-  };
-  for (int transformer_options::*const field : header_fields()) put(std::array<std::int32_t, 1>{o.*field});
+  byte_writer out(static_cast<std::uint64_t>(header_bytes + 4 * (parameter_count(o) + rotary_floats(o))));
+  for (int transformer_options::*const field : header_fields()) out.put(std::int32_t{o.*field});
   in_file_order(o, [&](const parameter_slice& slice) {
-    put(std::span(model.parameters)
-            .subspan(static_cast<std::size_t>(slice.offset), static_cast<std::size_t>(slice.size)));
+    out.put(std::as_bytes(
+        std::span(model.parameters)
+            .subspan(static_cast<std::size_t>(slice.offset), static_cast<std::size_t>(slice.size))));
   });
   const int half = o.dimension / o.heads / 2;
   for (const bool imaginary : {false, true})
     for (int position = 0; position < o.context; ++position)
       for (int i = 0; i < half; ++i) {
         const double angle = position * std::pow(o.rope_theta, -static_cast<double>(i) / half);
-        put(std::array<float, 1>{static_cast<float>(imaginary ? std::sin(angle) : std::cos(angle))});
+        out.put(static_cast<float>(imaginary ? std::sin(angle) : std::cos(angle)));
       }
-  return bytes;
+  return out.take();
 }
 
 model_file load_llama2c(const std::filesystem::path& path) {

@@ -174,19 +174,18 @@ tensor_file read_safetensors(std::span<const std::byte> bytes, const std::string
       file.metadata[word] = meaning.get<std::string>();
     }
   }
-  std::stable_sort(entries.begin(), entries.end(),
-                   [](const entry& a, const entry& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
+  std::stable_sort(entries.begin(), entries.end(), [](const entry& a, const entry& b) {
+    return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
+  });
   std::int64_t end = 0;
   for (const entry& e : entries) {
     if (e.begin != end)
       refuse(name, "tensor " + shown(e.about.name) + " begins at byte " + std::to_string(e.begin) +
-                       " of the data, the one before ends at " + std::to_string(end) +
-                       ": wants neither gap nor overlap");
+                       " of the data, the one before ends at " + std::to_string(end) + ": wants neither gap nor overlap");
     end = e.end;
   }
   if (end != data)
-    refuse(name,
-           "the tensors end at byte " + std::to_string(end) + " of the data, the file has " + std::to_string(data));
+    refuse(name, "the tensors end at byte " + std::to_string(end) + " of the data, the file has " + std::to_string(data));
   for (entry& e : entries) {
     const auto from = in.take(static_cast<std::uint64_t>(e.end - e.begin), e.about.name);
     e.about.bytes.assign(from.begin(), from.end());
@@ -228,16 +227,11 @@ std::vector<std::byte> write_safetensors(const tensor_file& file, const std::str
   text.resize((text.size() + 7) / 8 * 8, ' ');
   if (text.size() > longest_header) refuse(name, "the header would be longer than 100 MB");
 
-  std::size_t size = sizeof(std::uint64_t) + text.size();
-  for (const tensor* const t : order) size += t->bytes.size();
-  std::vector<std::byte> out(size);
-  std::byte* to = out.data();
-  const std::array<std::uint64_t, 1> length = {text.size()};
-  const auto put = [&](std::span<const std::byte> more) { to = std::copy(more.begin(), more.end(), to); };
-  put(std::as_bytes(std::span(length)));
-  put(std::as_bytes(std::span(text)));
-  for (const tensor* const t : order) put(t->bytes);
-  return out;
+  byte_writer out(8 + text.size() + end);
+  out.put(std::uint64_t{text.size()});
+  out.put(text);
+  for (const tensor* const t : order) out.put(t->bytes);
+  return out.take();
 }
 
 tensor_file load_safetensors(const std::filesystem::path& path) {

@@ -71,8 +71,7 @@ tokenizer& tokenizer::operator=(tokenizer&&) noexcept = default;
 tokenizer::tokenizer(std::vector<piece> pieces, const std::string& name)
     : pieces_(std::move(pieces)), index_(std::make_unique<index>()) {
   if (pieces_.size() < first_piece || pieces_.size() > 1u << 24)
-    refuse(name,
-           "has " + std::to_string(pieces_.size()) + " pieces, wants 259 (three marks and 256 bytes) to 16777216");
+    refuse(name, "has " + std::to_string(pieces_.size()) + " pieces, wants 259 (three marks and 256 bytes) to 16777216");
   for (int byte = 0; byte < 256; ++byte) {
     const std::string& bytes = pieces_[static_cast<std::size_t>(first_byte + byte)].bytes;
     if (bytes != byte_name(byte))
@@ -187,24 +186,16 @@ tokenizer load_tokenizer(const std::filesystem::path& path, int vocabulary) {
 }
 
 std::vector<std::byte> write_tokenizer(const tokenizer& tokens) {
-  std::size_t longest = 1, size = sizeof(std::int32_t);
+  std::size_t longest = 1, bytes = 4;
+  for (const auto& p : tokens.pieces()) longest = std::max(longest, p.bytes.size()), bytes += 8 + p.bytes.size();
+  byte_writer out(bytes);
+  out.put(static_cast<std::int32_t>(longest));
   for (const auto& p : tokens.pieces()) {
-    longest = std::max(longest, p.bytes.size());
-    size += sizeof(float) + sizeof(std::int32_t) + p.bytes.size();
+    out.put(p.score);
+    out.put(static_cast<std::int32_t>(p.bytes.size()));
+    out.put(p.bytes);
   }
-  std::vector<std::byte> out(size);
-  std::byte* to = out.data();
-  const auto put = [&](const auto& values) {
-    const auto more = std::as_bytes(std::span(values));
-    to = std::copy(more.begin(), more.end(), to);
-  };
-  put(std::array{static_cast<std::int32_t>(longest)});
-  for (const auto& p : tokens.pieces()) {
-    put(std::array{p.score});
-    put(std::array{static_cast<std::int32_t>(p.bytes.size())});
-    put(p.bytes);
-  }
-  return out;
+  return out.take();
 }
 
 }  // namespace align
