@@ -64,7 +64,7 @@ inline std::vector<std::int32_t> plain_encode(const align::tokenizer& tokens, st
     std::int32_t joined = -1;
     for (std::size_t i = 0; i + 1 < out.size(); ++i) {
       if (out[i] < align::tokenizer::first_piece || out[i + 1] < align::tokenizer::first_piece) continue;
-      const auto piece = [&](std::int32_t token) { return pieces[static_cast<std::size_t>(token)]; };
+      const auto piece = [&](std::int32_t token) -> const auto& { return pieces[static_cast<std::size_t>(token)]; };
       const std::int32_t token = find(piece(out[i]).bytes + piece(out[i + 1]).bytes);
       if (token >= 0 && (joined < 0 || piece(token).score > piece(joined).score)) best = i, joined = token;
     }

@@ -14,5 +14,6 @@ void fuzz::one_input(std::span<const std::byte> bytes) {
   const std::string text = text_of(bytes);
   const auto encoded = tokens.encode(text);
   require(tokens.decode(encoded) == text, "the text comes back");
-  require(encoded == plain_encode(tokens, text), "these are the plain algorithm's tokens");
+  // The plain algorithm takes the square of the length.
+  if (text.size() <= 100) require(encoded == plain_encode(tokens, text), "these are the plain algorithm's tokens");
 }
