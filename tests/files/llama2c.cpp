@@ -51,9 +51,8 @@ TEST_CASE("tensors lie kind by kind over all layers, angles at the end") {
     at += 4 * values.size();
   };
   expect(tensor_of(model, "tok_embeddings.weight"));
-  for (const char* const kind :
-       {"attention_norm", "attention.wq", "attention.wk", "attention.wv", "attention.wo", "ffn_norm", "feed_forward.w1",
-        "feed_forward.w2", "feed_forward.w3"})
+  for (const char* const kind : {"attention_norm", "attention.wq", "attention.wk", "attention.wv", "attention.wo",
+                                 "ffn_norm", "feed_forward.w1", "feed_forward.w2", "feed_forward.w3"})
     for (int layer = 0; layer < 3; ++layer)
       expect(tensor_of(model, "layers." + std::to_string(layer) + "." + kind + ".weight"));
   expect(tensor_of(model, "norm.weight"));
@@ -97,8 +96,9 @@ TEST_CASE("headers that make no model are refused by the size that is wrong") {
   CHECK(contains(header(4, 4), "kv_heads must divide heads"));
   CHECK(contains(header(6, std::numeric_limits<int>::max()), "context is 2147483647, wants 1 to 16777216"));
   CHECK(contains(header(5, std::numeric_limits<int>::min()), "vocabulary is -2147483648"));
-  CHECK(header(5, -11) ==
-        "FILE: vocabulary is -11: the mark of an output head that is not the embedding; wants a model with a tied head");
+  CHECK(
+      header(5, -11) ==
+      "FILE: vocabulary is -11: the mark of an output head that is not the embedding; wants a model with a tied head");
   CHECK(contains(refusal("24ka" + bytes), "a later version of llama2.c's format; wants version 0"));
   // Another file altogether.
   CHECK(contains(refusal(std::string(100, 'x')), "FILE: dimension is 2021161080, wants"));
@@ -142,7 +142,8 @@ TEST_CASE("a number that is not finite is refused by tensor and index, in and ou
 TEST_CASE("what the format cannot hold is not written") {
   align::model_file model = small_model();
   model.options.rope_theta = 500000;
-  CHECK(contains(error_of([&] { (void)file_of(model); }), "model: llama2.c's format has no place for rope_theta 500000"));
+  CHECK(
+      contains(error_of([&] { (void)file_of(model); }), "model: llama2.c's format has no place for rope_theta 500000"));
   model = small_model();
   model.options.norm_epsilon = 1e-6;
   CHECK(contains(error_of([&] { (void)file_of(model); }), "norm_epsilon"));

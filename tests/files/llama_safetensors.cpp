@@ -95,8 +95,7 @@ TEST_CASE("tensors have Hugging Face's names and shapes") {
 TEST_CASE("rows of queries and keys go from pairs of neighbours to halves of a head") {
   const align::tensor_file file = align::tensors_from_model(model);
   // view(heads, width / 2, 2, dimension).transpose(1, 2), with a head width of 4: rows 0 2 1 3, 4 6 5 7, ...
-  for (const auto& [name, ours, heads] :
-       {std::tuple{"q_proj", "wq", 6}, std::tuple{"k_proj", "wk", 2}}) {
+  for (const auto& [name, ours, heads] : {std::tuple{"q_proj", "wq", 6}, std::tuple{"k_proj", "wk", 2}}) {
     const auto theirs = align::floats(*file.find(std::string("model.layers.1.self_attn.") + name + ".weight"), "FILE");
     const auto mine = tensor_of(model, std::string("layers.1.attention.") + ours + ".weight");
     std::size_t at = 0;
@@ -154,7 +153,8 @@ TEST_CASE("bfloat16 is read, a head that is the embedding and old frequencies ar
   align::tensor head = *file.find("model.embed_tokens.weight");
   head.name = "lm_head.weight";
   file.tensors.push_back(head);
-  file.tensors.push_back(align::float_tensor("model.layers.0.self_attn.rotary_emb.inv_freq", {2}, std::vector<float>{1, 2}));
+  file.tensors.push_back(
+      align::float_tensor("model.layers.0.self_attn.rotary_emb.inv_freq", {2}, std::vector<float>{1, 2}));
   const align::model_file again = align::model_from_tensors(file, model.options, "FILE");
   for (std::size_t i = 0; i < model.parameters.size(); ++i)
     if (!(std::abs(again.parameters[i] - model.parameters[i]) <= std::abs(model.parameters[i]) / 128)) FAIL("at " << i);
@@ -231,7 +231,8 @@ TEST_CASE("both places of the sizes must agree, and one must be there") {
 
 TEST_CASE("configurations in older and newer words") {
   json old = config();
-  for (const char* const key : {"num_key_value_heads", "rope_theta", "hidden_act", "tie_word_embeddings"}) old.erase(key);
+  for (const char* const key : {"num_key_value_heads", "rope_theta", "hidden_act", "tie_word_embeddings"})
+    old.erase(key);
   old["rope_scaling"] = nullptr;
   old["transformers_version"] = "4.0";
   align::transformer_options wanted = model.options;
@@ -253,7 +254,8 @@ TEST_CASE("configurations that this model cannot compute are refused by key") {
   CHECK(config_refusal(json::object()) == "config.json: model_type is missing, wants \"llama\"");
   CHECK(config_refusal(json::array()) == "config.json: wants a JSON object");
   CHECK(config_refusal("hidden_act", "gelu") == "config.json: hidden_act is \"gelu\", wants \"silu\"");
-  CHECK(contains(config_refusal("rope_scaling", {{"factor", 8.0}}), "config.json: rope_scaling is {\"factor\":8.0}, wants null"));
+  CHECK(contains(config_refusal("rope_scaling", {{"factor", 8.0}}),
+                 "config.json: rope_scaling is {\"factor\":8.0}, wants null"));
   CHECK(contains(config_refusal("attention_bias", true), "attention_bias is true, wants false"));
   CHECK(contains(config_refusal("mlp_bias", true), "mlp_bias is true, wants false"));
   CHECK(contains(config_refusal("quantization_config", {{"bits", 4}}), "quantization_config is"));
@@ -261,7 +263,8 @@ TEST_CASE("configurations that this model cannot compute are refused by key") {
   CHECK(config_refusal("hidden_size", 25) ==
         "config.json: heads must divide dimension into an even width: dimension is 25, heads 6, kv_heads 2");
   CHECK(config_refusal("hidden_size", "24") == "config.json: hidden_size is \"24\", wants a whole number of 1 or more");
-  for (const json& bad : {json(0), json(-1), json(2.5), json(1ull << 40), json(-(1ll << 40)), json(~0ull), json(nullptr)})
+  for (const json& bad :
+       {json(0), json(-1), json(2.5), json(1ull << 40), json(-(1ll << 40)), json(~0ull), json(nullptr)})
     CHECK(contains(config_refusal("num_hidden_layers", bad), "num_hidden_layers is " + bad.dump()));
   CHECK(contains(config_refusal("rms_norm_eps", 0), "norm_epsilon is 0.000000, wants more than 0"));
   CHECK(contains(config_refusal("rope_theta", -1), "rope_theta is -1.000000, wants 1 or more"));

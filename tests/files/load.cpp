@@ -25,7 +25,8 @@ TEST_CASE("both formats are saved and loaded by their names") {
   }
   CHECK(std::filesystem::exists(folder / "config.json"));
   CHECK(align::load_model(folder.path()).parameters == model.parameters);
-  CHECK(contains(error_of([&] { align::save_model(folder / "m.gguf", model); }), "ends in .bin (llama2.c) or .safetensors"));
+  CHECK(contains(error_of([&] { align::save_model(folder / "m.gguf", model); }),
+                 "ends in .bin (llama2.c) or .safetensors"));
   CHECK(!std::filesystem::exists(folder / "m.gguf"));
 }
 
@@ -40,9 +41,22 @@ TEST_CASE("without a known name the contents decide") {
   CHECK(align::load_model(folder / "plain").parameters == model.parameters);
 }
 
+TEST_CASE("one format becomes the other") {
+  const temporary_folder folder;
+  const auto from = folder / "model.bin", to = folder / "model.safetensors";
+  align::save_model(from, small_model());
+  //! [convert]
+  align::save_model(to, align::load_model(from));
+  //! [convert]
+  CHECK(align::load_model(to).parameters == small_model().parameters);
+  align::save_model(folder / "again.bin", align::load_model(to));
+  CHECK(contents(folder / "again.bin") == contents(from));
+}
+
 TEST_CASE("123 layers look like the brace of JSON and are not") {
   align::model_file model;
-  model.options = {.vocabulary = 1, .dimension = 2, .hidden = 1, .layers = 123, .heads = 1, .kv_heads = 1, .context = 1};
+  model.options = {
+      .vocabulary = 1, .dimension = 2, .hidden = 1, .layers = 123, .heads = 1, .kv_heads = 1, .context = 1};
   model.parameters.assign(static_cast<std::size_t>(align::parameter_count(model.options)), 1);
   const temporary_folder folder;
   align::save_model(folder / "m.bin", model);
@@ -59,6 +73,7 @@ TEST_CASE("files of other programs are refused by what they are") {
   CHECK(contains(refusal(folder / "config.json"), "is JSON, wants the file of the parameters"));
   put(folder / "empty.bin", "");
   CHECK(contains(refusal(folder / "empty.bin"), "at byte 0: wanted a header"));
-  CHECK(refusal(folder / "none.bin") == "cannot read " + (folder / "none.bin").string() + ": No such file or directory");
+  CHECK(refusal(folder / "none.bin") ==
+        "cannot read " + (folder / "none.bin").string() + ": No such file or directory");
   CHECK(refusal(folder.path()) == folder.path().string() + ": this folder has no model.safetensors");
 }

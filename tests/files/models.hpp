@@ -85,7 +85,6 @@ inline align::model_file small_model() {
 /// The values of one tensor of the flat array.
 inline std::vector<float> tensor_of(const align::model_file& model, const std::string& name) {
   for (const align::parameter_slice& s : align::parameter_slices(model.options))
-    if (s.name == name)
-      return {model.parameters.begin() + s.offset, model.parameters.begin() + s.offset + s.size};
+    if (s.name == name) return {model.parameters.begin() + s.offset, model.parameters.begin() + s.offset + s.size};
   throw std::logic_error("no tensor " + name);
 }

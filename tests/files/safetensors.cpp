@@ -7,8 +7,8 @@
 #include <cmath>
 #include <limits>
 
-#include "align/files/strict_json.hpp"
 #include <nlohmann/json.hpp>
+#include "align/files/strict_json.hpp"
 
 #include "allocation.hpp"
 #include "models.hpp"
@@ -47,10 +47,10 @@ align::tensor_file several() {
 }  // namespace
 
 TEST_CASE("a file is these bytes") {
-  const align::tensor_file file{{{"k", "v"}}, {raw("b", tensor_type::u8, {2, 1}, "XY"), raw("a", tensor_type::u8, {}, "Z")}};
-  const std::string header =
-      R"({"__metadata__":{"k":"v"},"a":{"data_offsets":[0,1],"dtype":"U8","shape":[]},)"
-      R"("b":{"data_offsets":[1,3],"dtype":"U8","shape":[2,1]}})";
+  const align::tensor_file file{{{"k", "v"}},
+                                {raw("b", tensor_type::u8, {2, 1}, "XY"), raw("a", tensor_type::u8, {}, "Z")}};
+  const std::string header = R"({"__metadata__":{"k":"v"},"a":{"data_offsets":[0,1],"dtype":"U8","shape":[]},)"
+                             R"("b":{"data_offsets":[1,3],"dtype":"U8","shape":[2,1]}})";
   std::string padded = header;
   while (padded.size() % 8 != 0) padded += ' ';
   CHECK(text_of(align::write_safetensors(file, "file")) == file_of(padded) + "ZXY");
@@ -85,8 +85,8 @@ TEST_CASE("floats out of 32 and 16 bits") {
   const std::vector<float> values = {0, -1.5f, 3e38f, 1e-45f};
   CHECK(align::floats(align::float_tensor("f", {4}, values), "FILE") == values);
   const auto sixteen = [](tensor_type type, std::vector<std::uint16_t> bits) {
-    return align::floats(raw("t", type, {static_cast<std::int64_t>(bits.size())}, text_of(std::as_bytes(std::span(bits)))),
-                         "FILE");
+    return align::floats(
+        raw("t", type, {static_cast<std::int64_t>(bits.size())}, text_of(std::as_bytes(std::span(bits)))), "FILE");
   };
   CHECK(sixteen(tensor_type::bf16, {0x3f80, 0xc040, 0x0000, 0x7f80}) ==
         std::vector<float>{1, -3, 0, std::numeric_limits<float>::infinity()});
@@ -118,7 +118,8 @@ TEST_CASE("a file that is cut anywhere, or longer, is refused") {
 }
 
 TEST_CASE("headers that lie are refused by what is wrong") {
-  CHECK(contains(refusal(file_of("{}").substr(0, 9)), "FILE: the header's length is 2, wants at most 1 (the file is cut short)"));
+  CHECK(contains(refusal(file_of("{}").substr(0, 9)),
+                 "FILE: the header's length is 2, wants at most 1 (the file is cut short)"));
   CHECK(contains(refusal(with(file_of("{}"), 0, ~std::uint64_t{0})), "(is this a safetensors file?)"));
   CHECK(contains(refusal(file_of("[]")), "the header does not begin with {"));
   CHECK(contains(refusal(file_of("")), "the header does not begin with {"));
@@ -126,7 +127,8 @@ TEST_CASE("headers that lie are refused by what is wrong") {
   CHECK(contains(refusal(file_of("{\"\xff\": 1}")), "FILE: no JSON: parse error"));
   CHECK(contains(refusal(file_of("{} {}")), "FILE: no JSON: parse error"));
   CHECK(refusal(file_of(R"({"t":1})")) == "FILE: tensor t wants exactly dtype, shape and data_offsets");
-  CHECK(contains(refusal(file_of(R"({"t":{"dtype":"U8","shape":[],"data_offsets":[0,1],"more":1}})", 1)), "wants exactly"));
+  CHECK(contains(refusal(file_of(R"({"t":{"dtype":"U8","shape":[],"data_offsets":[0,1],"more":1}})", 1)),
+                 "wants exactly"));
   CHECK(refusal(file_of(one("\"F8\"", "[1]", "[0,1]"), 1)) ==
         "FILE: tensor t: dtype is \"F8\", wants F64, F32, F16, BF16, I64, I32 or U8");
   CHECK(contains(refusal(file_of(one("7", "[1]", "[0,1]"), 1)), "dtype is 7"));
@@ -151,7 +153,8 @@ TEST_CASE("headers that lie are refused by what is wrong") {
 }
 
 TEST_CASE("tensors without bytes may have any other size") {
-  const auto file = align::read_safetensors(bytes_of(file_of(one("\"F32\"", "[0,4611686018427387904,9]", "[0,0]"))), "FILE");
+  const auto file =
+      align::read_safetensors(bytes_of(file_of(one("\"F32\"", "[0,4611686018427387904,9]", "[0,0]"))), "FILE");
   CHECK(file.tensors.at(0).bytes.empty());
 }
 
@@ -183,7 +186,8 @@ TEST_CASE("what makes no file is not written") {
   const auto refused = [](const align::tensor& t) {
     return error_of([&] { (void)align::write_safetensors({{}, {t}}, "file"); });
   };
-  CHECK(contains(refused(raw("t", tensor_type::f32, {2}, "1234")), "file: tensor t: shape [2] of F32 does not make its 4 bytes"));
+  CHECK(contains(refused(raw("t", tensor_type::f32, {2}, "1234")),
+                 "file: tensor t: shape [2] of F32 does not make its 4 bytes"));
   CHECK(contains(refused(raw("t", tensor_type::u8, {-1}, "")), "does not make its 0 bytes"));
   CHECK(contains(refused(raw("__metadata__", tensor_type::u8, {}, "1")), "has a reserved name"));
   CHECK(refused(raw("\xff", tensor_type::u8, {}, "1")) == "file: a name or metadata is no UTF-8");

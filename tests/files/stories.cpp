@@ -21,9 +21,8 @@ std::string greedy(const align::model_file& file, const align::tokenizer& tokens
   rlhf::thread_pool pool(1);
   align::token_sequences prompt;
   prompt.append(tokens.encode(""));
-  const auto drawn =
-      align::sample(pool, model, prompt,
-                    {.temperature = 0, .max_new_tokens = steps, .end_token = align::tokenizer::begin});
+  const auto drawn = align::sample(pool, model, prompt,
+                                   {.temperature = 0, .max_new_tokens = steps, .end_token = align::tokenizer::begin});
   return tokens.decode(drawn.sequences[0]);
 }
 
@@ -31,19 +30,15 @@ std::string greedy(const align::model_file& file, const align::tokenizer& tokens
 
 TEST_CASE("stories260K says at temperature 0 what it says elsewhere, from either format") {
   const char* const data = std::getenv("RLHF_DATA");
-  if (data == nullptr || !std::filesystem::exists(std::filesystem::path(data) / "model")) {
+  if (data == nullptr) {
     WARN("RLHF_DATA is not set: the real model is not tried (docs/model-files.md says where to get it)");
     return;
   }
   const std::filesystem::path folder = std::filesystem::path(data) / "model";
   const align::model_file model = align::load_model(folder / "stories260K.bin");
-  CHECK(model.options == align::transformer_options{.vocabulary = 512,
-                                                    .dimension = 64,
-                                                    .hidden = 172,
-                                                    .layers = 5,
-                                                    .heads = 8,
-                                                    .kv_heads = 4,
-                                                    .context = 512});
+  CHECK(model.options ==
+        align::transformer_options{
+            .vocabulary = 512, .dimension = 64, .hidden = 172, .layers = 5, .heads = 8, .kv_heads = 4, .context = 512});
   const align::tokenizer tokens = align::load_tokenizer(folder / "tok512.bin", model.options.vocabulary);
   // The program ends what it prints with a line end.
   const std::string wanted = contents(RLHF_TESTS_DIR "/data/stories260K-greedy-200.txt");

@@ -84,7 +84,8 @@ TEST_CASE("random vocabularies too, with equal scores and pieces given twice") {
     const tokenizer tokens(pieces, "random");
     for (std::uint32_t i = 0; i < 25; ++i) {
       std::string text;
-      for (std::uint32_t c = 0; c < i; ++c) text += "ab "[numbers.integer(3, {.prompt = v, .sample = i, .position = c})];
+      for (std::uint32_t c = 0; c < i; ++c)
+        text += "ab "[numbers.integer(3, {.prompt = v, .sample = i, .position = c})];
       const auto encoded = tokens.encode(text);
       if (encoded != fuzz::plain_encode(tokens, text)) FAIL("vocabulary " << v << ", text \"" << text << "\"");
       if (tokens.decode(encoded) != text) FAIL("vocabulary " << v << " does not give back \"" << text << "\"");

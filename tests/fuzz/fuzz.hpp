@@ -45,7 +45,8 @@ inline std::string text_of(std::span<const std::byte> bytes) {
 /// The first folder on the command line gets the seeds.
 extern "C" int LLVMFuzzerInitialize(int* count, char*** arguments) {
   const auto last = *arguments + *count;
-  const auto folder = std::find_if(*arguments + 1, last, [](const char* a) { return std::filesystem::is_directory(a); });
+  const auto folder =
+      std::find_if(*arguments + 1, last, [](const char* a) { return std::filesystem::is_directory(a); });
   if (folder == last) return 0;
   int number = 0;
   for (const std::string& seed : fuzz::seeds())

@@ -6,9 +6,9 @@
 #include "models.hpp"
 
 std::vector<std::string> fuzz::seeds() {
-  align::model_file least{.options = {.vocabulary = 1, .dimension = 2, .hidden = 1, .layers = 1, .heads = 1,
-                                      .kv_heads = 1, .context = 1},
-                          .parameters = {}};
+  align::model_file least{
+      .options = {.vocabulary = 1, .dimension = 2, .hidden = 1, .layers = 1, .heads = 1, .kv_heads = 1, .context = 1},
+      .parameters = {}};
   least.parameters.assign(static_cast<std::size_t>(align::parameter_count(least.options)), 0.5f);
   return {text_of(align::write_llama2c(least, "least")), text_of(align::write_llama2c(tiny_model(), "tiny"))};
 }

@@ -24,11 +24,10 @@ void fuzz::one_input(std::span<const std::byte> bytes) {
   const std::size_t length = std::to_integer<std::size_t>(bytes[0]) + 256 * std::to_integer<std::size_t>(bytes[1]);
   const auto rest = bytes.subspan(2);
   const std::string config = text_of(rest.first(std::min(length, rest.size())));
-  refused_or(
-      [&] { return align::read_llama_safetensors(rest.subspan(config.size()), "input", config, "config"); },
-      [&](const align::model_file& model) {
-        const auto once = align::write_safetensors(align::tensors_from_model(model), "once");
-        const align::model_file again = align::read_llama_safetensors(once, "again", "", "none");
-        require(again.options == model.options && again.parameters == model.parameters, "the same model");
-      });
+  refused_or([&] { return align::read_llama_safetensors(rest.subspan(config.size()), "input", config, "config"); },
+             [&](const align::model_file& model) {
+               const auto once = align::write_safetensors(align::tensors_from_model(model), "once");
+               const align::model_file again = align::read_llama_safetensors(once, "again", "", "none");
+               require(again.options == model.options && again.parameters == model.parameters, "the same model");
+             });
 }

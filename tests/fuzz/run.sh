@@ -10,5 +10,5 @@ if [[ -n ${RLHF_LONG:-} ]]; then limits=("-runs=$RLHF_LONG"); else limits=(-runs
 # Freed memory that the sanitizer holds back counts too.
 export ASAN_OPTIONS=quarantine_size_mb=64:${ASAN_OPTIONS:-}
 # What an input may ask for is bounded by its own size, so these are generous.
-exec "$program" "${limits[@]}" -rss_limit_mb=512 -malloc_limit_mb=256 -timeout=20 -max_len=8192 -print_final_stats=1 \
+exec "$program" "${limits[@]}" -rss_limit_mb=512 -malloc_limit_mb=256 -timeout=20 -max_len=4096 -print_final_stats=1 \
   -verbosity=0 "-artifact_prefix=$folder/" "$folder/corpus"

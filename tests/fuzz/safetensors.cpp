@@ -32,8 +32,9 @@ void fuzz::one_input(std::span<const std::byte> bytes) {
                require(again.metadata == file.metadata, "the same metadata");
                for (const align::tensor& t : file.tensors) {
                  const align::tensor* const other = again.find(t.name);
-                 require(other != nullptr && other->type == t.type && other->shape == t.shape && other->bytes == t.bytes,
-                         "the same tensor");
+                 require(
+                     other != nullptr && other->type == t.type && other->shape == t.shape && other->bytes == t.bytes,
+                     "the same tensor");
                  if (t.type == align::tensor_type::f16 || t.type == align::tensor_type::bf16)
                    require(2 * align::floats(t, "input").size() == t.bytes.size(), "a float for each element");
                }

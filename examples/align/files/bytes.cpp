@@ -15,7 +15,8 @@ namespace {
 
 struct descriptor {
   int number;
-  explicit descriptor(const std::filesystem::path& path) : number(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
+  explicit descriptor(const std::filesystem::path& path)
+      : number(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
   descriptor(const descriptor&) = delete;
   descriptor& operator=(const descriptor&) = delete;
   ~descriptor() {
@@ -36,8 +37,7 @@ std::vector<std::byte> read_whole(const std::filesystem::path& path, std::uint64
   if (S_ISDIR(status.st_mode)) refuse("it is a folder, wants a file");
   if (!S_ISREG(status.st_mode)) refuse("it is no regular file");
   const auto size = static_cast<std::uint64_t>(status.st_size);
-  if (size > limit)
-    refuse("it has " + std::to_string(size) + " bytes, wants at most " + std::to_string(limit));
+  if (size > limit) refuse("it has " + std::to_string(size) + " bytes, wants at most " + std::to_string(limit));
   std::vector<std::byte> bytes(size);
   std::size_t done = 0;
   while (done < bytes.size()) {

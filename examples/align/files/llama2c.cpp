@@ -43,7 +43,8 @@ void in_file_order(const transformer_options& options, F&& f) {
 model_file read_llama2c(std::span<const std::byte> bytes, const std::string& name) {
   byte_reader in(bytes, name);
   if (bytes.size() >= 4 && as_text(bytes.first(4)) == "24ka")
-    refuse(name, "begins with \"ak42\", a later version of llama2.c's format; wants version 0 (export with --version 0)");
+    refuse(name,
+           "begins with \"ak42\", a later version of llama2.c's format; wants version 0 (export with --version 0)");
   model_file model;
   for (int transformer_options::*const field : header_fields())
     model.options.*field = in.take<std::int32_t>("a header of 7 sizes");
@@ -81,9 +82,8 @@ std::vector<std::byte> write_llama2c(const model_file& model, const std::string&
   byte_writer out(static_cast<std::uint64_t>(header_bytes + 4 * (parameter_count(o) + rotary_floats(o))));
   for (int transformer_options::*const field : header_fields()) out.put(std::int32_t{o.*field});
   in_file_order(o, [&](const parameter_slice& slice) {
-    out.put(std::as_bytes(
-        std::span(model.parameters)
-            .subspan(static_cast<std::size_t>(slice.offset), static_cast<std::size_t>(slice.size))));
+    out.put(std::as_bytes(std::span(model.parameters)
+                              .subspan(static_cast<std::size_t>(slice.offset), static_cast<std::size_t>(slice.size))));
   });
   const int half = o.dimension / o.heads / 2;
   for (const bool imaginary : {false, true})

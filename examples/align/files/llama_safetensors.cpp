@@ -97,7 +97,8 @@ int whole(const json& config, const char* key, const std::string& name) {
 
 double number(const json& config, const char* key, const std::string& name) {
   if (!config.contains(key)) refuse(name, std::string(key) + " is missing");
-  if (!config[key].is_number()) refuse(name, std::string(key) + " is " + shown(config[key].dump()) + ", wants a number");
+  if (!config[key].is_number())
+    refuse(name, std::string(key) + " is " + shown(config[key].dump()) + ", wants a number");
   return config[key].get<double>();
 }
 
@@ -143,9 +144,9 @@ transformer_options read_llama_config(std::string_view text, const std::string& 
     const char* key;
     json value;
   };
-  for (const supported& s : {supported{"hidden_act", "silu"}, supported{"rope_scaling", nullptr},
-                             supported{"attention_bias", false}, supported{"mlp_bias", false},
-                             supported{"quantization_config", nullptr}})
+  for (const supported& s :
+       {supported{"hidden_act", "silu"}, supported{"rope_scaling", nullptr}, supported{"attention_bias", false},
+        supported{"mlp_bias", false}, supported{"quantization_config", nullptr}})
     if (differs(config, s.key, s.value))
       refuse(name, std::string(s.key) + " is " + shown(config[s.key].dump()) + ", wants " + s.value.dump());
   transformer_options o;
@@ -160,8 +161,8 @@ transformer_options read_llama_config(std::string_view text, const std::string& 
   o.rope_theta = rope_theta(config, name);
   check_sizes(o, name);
   if (differs(config, "head_dim", o.dimension / o.heads))
-    refuse(name, "head_dim is " + shown(config["head_dim"].dump()) + ", wants hidden_size / num_attention_heads = " +
-                     std::to_string(o.dimension / o.heads));
+    refuse(name, "head_dim is " + shown(config["head_dim"].dump()) +
+                     ", wants hidden_size / num_attention_heads = " + std::to_string(o.dimension / o.heads));
   return o;
 }
 
@@ -192,7 +193,8 @@ model_file model_from_tensors(const tensor_file& file, const transformer_options
     given[t.name] = &t;
     elements += static_cast<std::int64_t>(t.bytes.size()) / size_of(t.type);
   }
-  if (static_cast<std::size_t>(options.layers) * slices_per_layer > file.tensors.size() || parameter_count(options) > elements) {
+  if (static_cast<std::size_t>(options.layers) * slices_per_layer > file.tensors.size() ||
+      parameter_count(options) > elements) {
     if (const tensor* const t = file.find(embedding_name);
         t != nullptr && t->shape != std::vector<std::int64_t>{options.vocabulary, options.dimension})
       refuse(name, "tensor " + t->name + " has shape " + text_of(t->shape) + ", wants " +
@@ -222,7 +224,8 @@ model_file model_from_tensors(const tensor_file& file, const transformer_options
   }
   for (const auto& [key, unused] : given)
     if (key != head_name && !is_frequencies(std::string(key)))
-      refuse(name, "tensor " + shown(key) + " is no part of a Llama model of " + std::to_string(options.layers) + " layers");
+      refuse(name,
+             "tensor " + shown(key) + " is no part of a Llama model of " + std::to_string(options.layers) + " layers");
   return model;
 }
 

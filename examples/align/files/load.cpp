@@ -38,7 +38,8 @@ model_file load_model(const std::filesystem::path& path) {
     refuse(path, "is PyTorch's own format, wants safetensors or llama2.c's");
   if (start.starts_with("GGUF")) refuse(path, "is GGUF, wants safetensors or llama2.c's format");
   // The header of safetensors is JSON behind its 8-byte length. There llama2.c has its number of layers, which may be 123.
-  if ((start.size() == 10 && start[8] == '{' && start[9] != '\0') || path.extension() == ".safetensors") return load_llama_safetensors(path);
+  if ((start.size() == 10 && start[8] == '{' && start[9] != '\0') || path.extension() == ".safetensors")
+    return load_llama_safetensors(path);
   if (start.starts_with("{")) refuse(path, "is JSON, wants the file of the parameters");
   return load_llama2c(path);
 }

@@ -19,12 +19,13 @@ void check_sizes(const transformer_options& o, const std::string& file) {
     int value, largest;
   };
   // The largest model within these has fewer than 2^62 bytes: sums and products of the sizes fit 64 bits.
-  for (const bound& b : {bound{"dimension", o.dimension, 1 << 18}, bound{"hidden", o.hidden, 1 << 20},
-                         bound{"layers", o.layers, 1 << 10}, bound{"heads", o.heads, 1 << 16},
-                         bound{"kv_heads", o.kv_heads, 1 << 16}, bound{"vocabulary", o.vocabulary, 1 << 24},
-                         bound{"context", o.context, 1 << 24}})
+  for (const bound& b :
+       {bound{"dimension", o.dimension, 1 << 18}, bound{"hidden", o.hidden, 1 << 20},
+        bound{"layers", o.layers, 1 << 10}, bound{"heads", o.heads, 1 << 16}, bound{"kv_heads", o.kv_heads, 1 << 16},
+        bound{"vocabulary", o.vocabulary, 1 << 24}, bound{"context", o.context, 1 << 24}})
     if (b.value < 1 || b.value > b.largest)
-      refuse(file, std::string(b.name) + " is " + std::to_string(b.value) + ", wants 1 to " + std::to_string(b.largest));
+      refuse(file,
+             std::string(b.name) + " is " + std::to_string(b.value) + ", wants 1 to " + std::to_string(b.largest));
   if (const char* const wrong = what_is_wrong(o))
     refuse(file, std::string(wrong) + ": dimension is " + std::to_string(o.dimension) + ", heads " +
                      std::to_string(o.heads) + ", kv_heads " + std::to_string(o.kv_heads));

@@ -174,18 +174,19 @@ tensor_file read_safetensors(std::span<const std::byte> bytes, const std::string
       file.metadata[word] = meaning.get<std::string>();
     }
   }
-  std::stable_sort(entries.begin(), entries.end(), [](const entry& a, const entry& b) {
-    return std::tie(a.begin, a.end) < std::tie(b.begin, b.end);
-  });
+  std::stable_sort(entries.begin(), entries.end(),
+                   [](const entry& a, const entry& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
   std::int64_t end = 0;
   for (const entry& e : entries) {
     if (e.begin != end)
       refuse(name, "tensor " + shown(e.about.name) + " begins at byte " + std::to_string(e.begin) +
-                       " of the data, the one before ends at " + std::to_string(end) + ": wants neither gap nor overlap");
+                       " of the data, the one before ends at " + std::to_string(end) +
+                       ": wants neither gap nor overlap");
     end = e.end;
   }
   if (end != data)
-    refuse(name, "the tensors end at byte " + std::to_string(end) + " of the data, the file has " + std::to_string(data));
+    refuse(name,
+           "the tensors end at byte " + std::to_string(end) + " of the data, the file has " + std::to_string(data));
   for (entry& e : entries) {
     const auto from = in.take(static_cast<std::uint64_t>(e.end - e.begin), e.about.name);
     e.about.bytes.assign(from.begin(), from.end());

@@ -71,7 +71,8 @@ tokenizer& tokenizer::operator=(tokenizer&&) noexcept = default;
 tokenizer::tokenizer(std::vector<piece> pieces, const std::string& name)
     : pieces_(std::move(pieces)), index_(std::make_unique<index>()) {
   if (pieces_.size() < first_piece || pieces_.size() > 1u << 24)
-    refuse(name, "has " + std::to_string(pieces_.size()) + " pieces, wants 259 (three marks and 256 bytes) to 16777216");
+    refuse(name,
+           "has " + std::to_string(pieces_.size()) + " pieces, wants 259 (three marks and 256 bytes) to 16777216");
   for (int byte = 0; byte < 256; ++byte) {
     const std::string& bytes = pieces_[static_cast<std::size_t>(first_byte + byte)].bytes;
     if (bytes != byte_name(byte))
