@@ -2,6 +2,7 @@
 
 #include "align/files/save.hpp"
 
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -87,6 +88,15 @@ TEST_CASE("when the disk is full the old file stays, and nothing is left behind"
                        ": File too large after 4096 bytes, 5904 of a piece of 10000 are left");
   CHECK(contents(folder / "a.bin") == "old");
   CHECK(names_in(folder.path()) == std::vector<std::string>{"a.bin"});
+}
+
+TEST_CASE("a full device is told by its own words") {
+  const int full = ::open("/dev/full", O_WRONLY);
+  if (full < 0) return;  // not every system has one
+  const std::filesystem::path path = "out/model.bin";
+  CHECK(error_of([&] { align::file_writer(full, path).write("12345"); }) ==
+        "cannot write out/model.bin: No space left on device after 0 bytes, 5 of a piece of 5 are left");
+  ::close(full);
 }
 
 TEST_CASE("when what writes the contents fails the old file stays") {
