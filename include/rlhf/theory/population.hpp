@@ -1,0 +1,121 @@
+#pragma once
+// The library's pair objectives in expectation: no samples, every pair with its exact weight.
+
+#include "rlhf/math/fields.hpp"
+#include "rlhf/theory/log_linear.hpp"
+
+namespace rlhf::inline v1::theory {
+
+/// Pairs of responses to one prompt, and what an objective may read about them. What is not given is NaN, as in a driver.
+struct pair_population {
+  matrix weight;         ///< [responses, responses]: how often y is the chosen one and y' the rejected one
+  vector ref_logp;       ///< of each response
+  vector previous_logp;  ///< of each response
+  vector reward;         ///< of each response
+
+  /// Pairs from `law` [y, y'], labelled with P(y > y'): each pair appears in both orders, as often as its label falls.
+  [[nodiscard]] static matrix labelled(const matrix& law, const matrix& preference) {
+    return (law + law.transpose()).cwiseProduct(preference);
+  }
+  /// Two independent draws: from e^logp and from e^other.
+  [[nodiscard]] static matrix independent(const vector& logp, const vector& other) {
+    return probabilities(logp) * probabilities(other).transpose();
+  }
+};
+
+/// Expected loss, its gradient and its second derivatives in the log-probabilities of the responses.
+struct population_loss {
+  double loss = 0;
+  vector gradient;
+  matrix hessian;
+};
+
+template <pair_objective Objective>
+[[nodiscard]] population_loss expected_loss(const Objective& objective, const pair_population& pairs,
+                                            const vector& logp) {
+  or_throw(check_of(objective));
+  const Eigen::Index n = logp.size();
+  detail::want_size(static_cast<std::size_t>(pairs.weight.size()), n * n, "expected_loss", "pairs.weight");
+  using first = dual<double, 2>;
+  using second = dual<first, 2>;
+  const auto field = [](const vector& x, Eigen::Index y) { return x.size() > 0 ? x[y] : not_a_number; };
+  const auto respond = [&](Eigen::Index y, int variable) {
+    response<second> r;
+    r.logp = second::variable(first::variable(logp[y], variable), variable);
+    r.ref_logp = first(field(pairs.ref_logp, y));
+    r.previous_logp = first(field(pairs.previous_logp, y));
+    r.reward = first(field(pairs.reward, y));
+    r.length = first(1.0);  // a response is one action here
+    return r;
+  };
+  population_loss out{0, vector::Zero(n), matrix::Zero(n, n)};
+  for (Eigen::Index a = 0; a < n; ++a)
+    for (Eigen::Index b = 0; b < n; ++b) {
+      const double w = pairs.weight(a, b);
+      if (!(w > 0)) continue;
+      pair<second> p;
+      p.chosen = respond(a, 0);
+      p.rejected = respond(b, 1);
+      p.margin = first(not_a_number);
+      const second l = objective(p);
+      out.loss += w * l.value.value;
+      const Eigen::Index at[] = {a, b};
+      for (int i = 0; i < 2; ++i) {
+        out.gradient[at[i]] += w * l.value.partial[i];
+        for (int j = 0; j < 2; ++j) out.hessian(at[i], at[j]) += w * l.partial[i].partial[j];
+      }
+    }
+  return out;
+}
+
+/// The same in the parameters of a log-linear policy. `hessian` is exact.
+template <pair_objective Objective>
+[[nodiscard]] population_loss expected_loss(const Objective& objective, const pair_population& pairs,
+                                            const log_linear& policy) {
+  population_loss l = expected_loss(objective, pairs, policy.logp());
+  const matrix s = policy.scores();
+  const double sum = l.gradient.sum();
+  l.hessian = (s.transpose() * l.hessian * s - sum * policy.fisher()).eval();
+  l.gradient = (s.transpose() * l.gradient).eval();
+  return l;
+}
+
+/// Where Newton's method ended.
+struct newton_result {
+  log_linear policy;
+  double loss = 0;
+  double gradient_norm = 0;
+  int steps = 0;
+  bool converged = false;
+};
+
+/// The minimiser of an expected loss over a log-linear class by damped Newton steps of smallest norm (a loss of log-ratio
+/// margins is flat along constants). `tolerance` is on the largest element of the gradient.
+template <pair_objective Objective>
+[[nodiscard]] newton_result minimise(const Objective& objective, const pair_population& pairs, log_linear start,
+                                     double tolerance = 1e-13, int most = 100) {
+  newton_result out{std::move(start), 0, 0, 0, false};
+  population_loss here = expected_loss(objective, pairs, out.policy);
+  for (;; ++out.steps) {
+    out.loss = here.loss;
+    out.gradient_norm = here.gradient.cwiseAbs().maxCoeff();
+    out.converged = out.gradient_norm <= tolerance;
+    if (out.converged || out.steps >= most) return out;
+    const vector step = log_linear::pseudo_solve(here.hessian, here.gradient);
+    double share = 1;
+    for (;; share /= 2) {
+      log_linear next = out.policy;
+      next.theta -= share * step;
+      population_loss there = expected_loss(objective, pairs, next);
+      // At the bottom the loss itself no longer tells; then the gradient does.
+      const bool lower = there.loss < here.loss || there.gradient.cwiseAbs().maxCoeff() < out.gradient_norm;
+      if (!lower && share < 1e-10) return out;
+      if (!lower) continue;
+      out.policy = std::move(next);
+      here = std::move(there);
+      break;
+    }
+  }
+}
+
+}  // namespace rlhf::inline v1::theory
