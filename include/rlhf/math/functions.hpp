@@ -26,6 +26,8 @@ template <number V>
 template <number V>
 [[nodiscard]] RLHF_HD RLHF_INLINE V sigmoid(const V& x) {
   const value_t<V> v = stop_gradient(x), one = constant<V>(1);
+  // The kink of |x| cancels in the value and the slope, not in the slope of the slope.
+  if constexpr (nested_derivatives<V>) return chain(x, sigmoid(v), sigmoid(v) * sigmoid(-v));
   const value_t<V> e = exp(-abs(v));
   const value_t<V> inverse = one / (one + e);
   const value_t<V> small = e * inverse;  // the smaller of sigmoid(x) and sigmoid(-x), without cancellation
@@ -36,6 +38,7 @@ template <number V>
 template <number V>
 [[nodiscard]] RLHF_HD RLHF_INLINE V log_sigmoid(const V& x) {
   const value_t<V> v = stop_gradient(x), zero = constant<V>(0), one = constant<V>(1);
+  if constexpr (nested_derivatives<V>) return chain(x, log_sigmoid(v), sigmoid(-v));
   const value_t<V> e = exp(-abs(v));
   const value_t<V> inverse = one / (one + e);
   return chain(x, min(v, zero) - log1p(e), select(v < zero, inverse, e * inverse));

@@ -34,6 +34,10 @@ template <number V>
 [[nodiscard]] RLHF_HD RLHF_INLINE V log_normal_cdf(const V& x) {
   using U = value_t<V>;
   constexpr double log_sqrt_two_pi = 0.91893853320467274;
+  if constexpr (nested_derivatives<V>) {
+    const U u = stop_gradient(x), whole = log_normal_cdf(u);
+    return chain(x, whole, exp(u * u * constant<V>(-0.5) - constant<V>(log_sqrt_two_pi) - whole));
+  }
   const U v = stop_gradient(x), far = constant<V>(1e15), magnitude = min(abs(v), far);
   const U mills = mills_ratio(magnitude);
   const U log_density = v * v * constant<V>(-0.5) - constant<V>(log_sqrt_two_pi);

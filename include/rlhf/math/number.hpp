@@ -45,6 +45,9 @@ template <class V>
 using scalar_t = typename number_traits<V>::scalar;  ///< the type of one lane
 template <class V>
 using value_t = typename number_traits<V>::value;  ///< the type of constants: no derivative is carried through them
+/// Do the constants of V carry derivatives of their own, as those of a dual of duals do?
+template <class V>
+inline constexpr bool nested_derivatives = !std::same_as<value_t<value_t<V>>, value_t<V>>;
 template <class V>
 using mask_t = typename number_traits<V>::mask;  ///< the type of a comparison
 

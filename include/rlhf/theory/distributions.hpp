@@ -37,7 +37,9 @@ inline void want_beta(double beta, const char* function) {
 /// Logits as log-probabilities.
 [[nodiscard]] inline vector log_softmax(const vector& z) { return z.array() - log_sum_exp(z); }
 [[nodiscard]] inline vector probabilities(const vector& logp) { return logp.array().exp(); }
-[[nodiscard]] inline vector uniform_logp(Eigen::Index n) { return vector::Constant(n, -std::log(static_cast<double>(n))); }
+[[nodiscard]] inline vector uniform_logp(Eigen::Index n) {
+  return vector::Constant(n, -std::log(static_cast<double>(n)));
+}
 
 /// Mean of f under p = e^logp; what has no mass is not looked at.
 [[nodiscard]] inline double expectation(const vector& logp, const vector& f) {
@@ -69,7 +71,8 @@ struct regularised_bandit {
 
   void check() const {
     detail::want_beta(beta, "regularised_bandit");
-    detail::want(reward.size() >= 1, "regularised_bandit", "the number of actions", static_cast<double>(reward.size()), "at least 1");
+    detail::want(reward.size() >= 1, "regularised_bandit", "the number of actions", static_cast<double>(reward.size()),
+                 "at least 1");
     detail::want_size(static_cast<std::size_t>(ref_logp.size()), reward.size(), "regularised_bandit", "ref_logp");
   }
   [[nodiscard]] vector best() const {
@@ -80,9 +83,7 @@ struct regularised_bandit {
     check();
     return beta * log_sum_exp(ref_logp + reward / beta);
   }
-  [[nodiscard]] double value(const vector& logp) const {
-    return expectation(logp, reward) - beta * kl(logp, ref_logp);
-  }
+  [[nodiscard]] double value(const vector& logp) const { return expectation(logp, reward) - beta * kl(logp, ref_logp); }
   [[nodiscard]] double gap(const vector& logp) const { return beta * kl(logp, best()); }
 };
 

@@ -61,7 +61,7 @@ template <pair_objective Objective>
       out.loss += w * l.value.value;
       const Eigen::Index at[] = {a, b};
       for (int i = 0; i < 2; ++i) {
-        out.gradient[at[i]] += w * l.value.partial[i];
+        out.gradient[at[i]] += w * l.partial[i].value;
         for (int j = 0; j < 2; ++j) out.hessian(at[i], at[j]) += w * l.partial[i].partial[j];
       }
     }

@@ -60,13 +60,14 @@ struct soft_solution {
   detail::want_size(ref.size(), mdp.cells(), "soft_optimal", "ref");
   soft_solution out;
   out.policy.resize(ref.size());
-  out.value = backward(mdp, rewards.empty() ? mdp.rewards() : rewards, [&](std::int64_t x, std::int64_t p, const vector& q) {
-    const auto row = static_cast<std::size_t>(mdp.cell(x, p, 0));
-    const vector r = Eigen::Map<const vector>(ref.data() + row, q.size());
-    const regularised_bandit here{q, r, beta};
-    Eigen::Map<vector>(out.policy.data() + row, q.size()) = here.best();
-    return here.best_value();
-  });
+  out.value =
+      backward(mdp, rewards.empty() ? mdp.rewards() : rewards, [&](std::int64_t x, std::int64_t p, const vector& q) {
+        const auto row = static_cast<std::size_t>(mdp.cell(x, p, 0));
+        const vector r = Eigen::Map<const vector>(ref.data() + row, q.size());
+        const regularised_bandit here{q, r, beta};
+        Eigen::Map<vector>(out.policy.data() + row, q.size()) = here.best();
+        return here.best_value();
+      });
   return out;
 }
 
