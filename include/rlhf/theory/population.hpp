@@ -8,10 +8,10 @@ namespace rlhf::inline v1::theory {
 
 /// Pairs of responses to one prompt, and what an objective may read about them. What is not given is NaN, as in a driver.
 struct pair_population {
-  matrix weight;         ///< [responses, responses]: how often y is the chosen one and y' the rejected one
-  vector ref_logp;       ///< of each response
-  vector previous_logp;  ///< of each response
-  vector reward;         ///< of each response
+  matrix weight;              ///< [responses, responses]: how often y is the chosen one and y' the rejected one
+  vector ref_logp = {};       ///< of each response
+  vector previous_logp = {};  ///< of each response
+  vector reward = {};         ///< of each response
 
   /// Pairs from `law` [y, y'], labelled with P(y > y'): each pair appears in both orders, as often as its label falls.
   [[nodiscard]] static matrix labelled(const matrix& law, const matrix& preference) {
