@@ -24,12 +24,20 @@ vector step_of(const rebel& objective, const log_linear& start, const vector& ot
   return found.policy.logp();
 }
 
+/// Random features without a constant direction, orthonormal: the Fisher matrix is as well conditioned as the policy is even.
+matrix features_of(const random_numbers& numbers, Eigen::Index responses, Eigen::Index parameters) {
+  matrix columns = normal_matrix(numbers, responses, parameters + 1, 2);
+  columns.col(0).setOnes();
+  const matrix basis = columns.householderQr().householderQ();
+  return basis.middleCols(1, parameters);
+}
+
 errors compare(const random_numbers& numbers, double eta) {
   constexpr Eigen::Index responses = 6;
   const vector reward = normal_vector(numbers, responses, 1);
   errors out;
 
-  log_linear policy{normal_matrix(numbers, responses, 3, 2), normal_vector(numbers, 3, 3)};
+  log_linear policy{features_of(numbers, responses, 3), normal_vector(numbers, 3, 3)};
   const vector logp = policy.logp(), gradient = policy.gradient(reward);
   log_linear natural = policy;
   natural.theta += eta * policy.natural(gradient);
@@ -70,7 +78,7 @@ outcome run(const laboratory& lab) {
 
   const random_numbers numbers = lab.numbers(0);
   const vector reward = normal_vector(numbers, 6, 1);
-  log_linear by_rebel{normal_matrix(numbers, 6, 3, 2), vector::Zero(3)}, by_gradient = by_rebel;
+  log_linear by_rebel{features_of(numbers, 6, 3), vector::Zero(3)}, by_gradient = by_rebel;
   curve first{"REBEL", {}, {}, true}, second{"natural gradient", {}, {}, false};
   for (int t = 0; t <= 20; ++t) {
     first.x.push_back(t), first.y.push_back(expectation(by_rebel.logp(), reward));
