@@ -7,14 +7,20 @@ namespace lab {
 experiment x01_soft_bellman();
 experiment x02_rto_fixed_point();
 experiment x03_gap_identity();
+experiment x04_token_reward_learning();
+experiment x05_search();
 experiment x06_rebel_is_natural_gradient();
+experiment x07_mirror_descent_envelope();
 
 std::vector<experiment> all_experiments() {
   return {
       x01_soft_bellman(),
       x02_rto_fixed_point(),
       x03_gap_identity(),
+      x04_token_reward_learning(),
+      x05_search(),
       x06_rebel_is_natural_gradient(),
+      x07_mirror_descent_envelope(),
   };
 }
 
