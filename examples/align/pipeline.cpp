@@ -68,6 +68,7 @@ class job {
   }
 
   run_results run() {
+    if (folder_.complete()) return std::move(result_);
     policy start = task_.start.empty() ? fine_tune()
                                        : policy(cpu_, pool_, language_model<float>(task_.shape, task_.start), limits());
     begin_prompts(start);
@@ -236,19 +237,24 @@ class job {
   /// Adds a point to a method's curve; every curve begins at the start.
   void measure(const std::string& method, policy& model, policy& start, const reward_function& reward,
                stage_position at, std::int64_t iteration, double seconds, scalar_policy* proxy = nullptr) {
-    const auto proxy_reward = [&](policy& of) {
-      return proxy == nullptr ? 0 : measured(of, start, reward_function(*proxy)).reward;
+    double promised = 0;
+    const reward_function both([&](const rlhf::responses& batch, std::span<float> out) {
+      if (proxy != nullptr) {
+        proxy->rewards(batch, out);
+        promised = 0;
+        for (const float x : out) promised += static_cast<double>(x) / static_cast<double>(out.size());
+      }
+      reward.rewards(batch, out);
+    });
+    const auto point = [&](policy& of, std::int64_t number, std::int64_t tokens, double taken) {
+      const rlhf::evaluation e = measured(of, start, both);
+      result_.points.push_back(
+          {method, settings_.seed, number, e.reward, e.kl, tokens, taken, promised, proxy != nullptr});
     };
-    if (iteration <= 1 && (result_.points.empty() || result_.points.back().method != method))
-      result_.points.push_back({.method = method,
-                                .seed = settings_.seed,
-                                .reward = result_.figures["start_reward"],
-                                .kl = result_.figures["start_kl"],
-                                .proxy = proxy_reward(start),
-                                .has_proxy = proxy != nullptr});
-    const rlhf::evaluation e = measured(model, start, reward);
-    result_.points.push_back(
-        {method, settings_.seed, iteration, e.reward, e.kl, at.tokens, seconds, proxy_reward(model), proxy != nullptr});
+    const bool first =
+        std::none_of(result_.points.begin(), result_.points.end(), [&](const auto& p) { return p.method == method; });
+    if (first) point(start, 0, 0, 0);
+    point(model, iteration, at.tokens, seconds);
   }
 
   void show(const std::string& method, policy& model) {
@@ -407,7 +413,7 @@ class job {
   /// penalty on a reward model learned from the same pairs; the true reward is known beside it.
   void overoptimise(policy& start, const reward_function& reward) {
     dpo_recipe hot = sizes_.dpo;
-    hot.rate *= 20;
+    hot.rate = 1e-3;
     prefer("dpo_hot", start, reward, hot);
     scalar_policy proxy = model_reward("proxy", start, pairs_, {});
     proximal({.method = "ppo_proxy", .proxy = &proxy, .kl_scale = 0, .rate_scale = 2.5}, start, reward);

@@ -54,7 +54,7 @@ std::string title(const std::string& method) {
     if (method == a.name) return a.title;
   static const std::map<std::string, std::string> others = {{"best_of_n", "best of n"},
                                                             {"start", "before"},
-                                                            {"dpo_hot", "DPO, step 20 times as long"},
+                                                            {"dpo_hot", "DPO, far too long a step"},
                                                             {"ppo_proxy", "PPO on a learned reward, no KL"}};
   const auto it = others.find(method);
   return it == others.end() ? method : it->second;
@@ -288,7 +288,7 @@ void judgements(page& out, const run_results& results) {
 void write_numbers(const fs::path& folder, const settings& s, const task& t, const run_results& results) {
   ordered_json list = ordered_json::array();
   std::ostringstream csv;
-  csv << "method,seed,iteration,reward,kl,tokens,seconds\n";
+  csv << "method,seed,iteration,reward,kl,tokens\n";
   for (const auto& p : results.points) {
     list.push_back({{"method", p.method},
                     {"seed", p.seed},
@@ -298,15 +298,14 @@ void write_numbers(const fs::path& folder, const settings& s, const task& t, con
                     {"tokens", p.tokens},
                     {"seconds", p.seconds}});
     if (p.has_proxy) list.back()["proxy"] = p.proxy;
-    csv << p.method << ',' << p.seed << ',' << p.iteration << ',' << p.reward << ',' << p.kl << ',' << p.tokens << ','
-        << p.seconds << '\n';
+    csv << p.method << ',' << p.seed << ',' << p.iteration << ',' << p.reward << ',' << p.kl << ',' << p.tokens << '\n';
   }
   ordered_json summary = {{"task", t.title}, {"seed", s.seed}, {"quick", s.quick}, {"unit", t.unit}};
   for (const auto& [name, value] : results.figures) summary[name] = value;
   for (const auto& [name, text] : results.tables) summary["tables"][name] = ordered_json::parse(text);
   summary["seconds"] = results.seconds;
   save_file(folder / "report.json", list.dump(1) + "\n");
-  save_file(folder / "results.json", to_text(results, true) + "\n");
+  save_file(folder / "results.json", to_text(results) + "\n");
   save_file(folder / "summary.json", summary.dump(1) + "\n");
   save_file(folder / "curves.csv", csv.str());
 }
@@ -446,12 +445,16 @@ void write_comparison(const std::vector<std::string>& runs, const std::string& o
   std::vector<run_results> all;
   std::string task_title, unit;
   for (const std::string& run : runs) {
-    for (const char* file : {"results.json", "summary.json"})
+    for (const char* file : {"results.json", "report.json", "summary.json"})
       if (!fs::exists(fs::path(run) / file))
         throw std::runtime_error("compare: " + run + " holds no finished run: there is no " + file);
     const std::string name = (fs::path(run) / "results.json").string(),
                       other = (fs::path(run) / "summary.json").string();
     all.push_back(results_of(std::string(as_text(read_whole(name, std::uint64_t{1} << 30))), name));
+    const auto clocked =
+        ordered_json::parse(as_text(read_whole(fs::path(run) / "report.json", std::uint64_t{1} << 30)), nullptr, false);
+    for (std::size_t i = 0; clocked.is_array() && i < std::min(clocked.size(), all.back().points.size()); ++i)
+      all.back().points[i].seconds = clocked[i].value("seconds", 0.0);
     const auto summary = ordered_json::parse(as_text(read_whole(other, std::uint64_t{1} << 30)), nullptr, false);
     if (!summary.is_object()) throw std::runtime_error("compare: " + other + " is no JSON object");
     const std::string this_title = summary.value("task", "");

@@ -7,12 +7,11 @@ namespace align {
 
 using nlohmann::ordered_json;
 
-std::string to_text(const run_results& results, bool with_seconds) {
+std::string to_text(const run_results& results) {
   ordered_json points = ordered_json::array(), samples = ordered_json::array();
   for (const curve_point& p : results.points) {
     ordered_json one = {{"method", p.method}, {"seed", p.seed}, {"iteration", p.iteration},
                         {"reward", p.reward}, {"kl", p.kl},     {"tokens", p.tokens}};
-    if (with_seconds) one["seconds"] = p.seconds;
     if (p.has_proxy) one["proxy"] = p.proxy;
     points.push_back(std::move(one));
   }
@@ -23,11 +22,10 @@ std::string to_text(const run_results& results, bool with_seconds) {
   }
   ordered_json tables = ordered_json::object();
   for (const auto& [name, text] : results.tables) tables[name] = ordered_json::parse(text);
-  ordered_json all = {{"points", std::move(points)},
-                      {"samples", std::move(samples)},
-                      {"figures", results.figures},
-                      {"tables", std::move(tables)}};
-  if (with_seconds) all["seconds"] = results.seconds;
+  const ordered_json all = {{"points", std::move(points)},
+                            {"samples", std::move(samples)},
+                            {"figures", results.figures},
+                            {"tables", std::move(tables)}};
   // A sample may end in the middle of a character.
   return all.dump(1, ' ', false, ordered_json::error_handler_t::replace);
 }
@@ -43,7 +41,6 @@ run_results results_of(const std::string& text, const std::string& name) {
                             .reward = p.at("reward"),
                             .kl = p.at("kl"),
                             .tokens = p.at("tokens"),
-                            .seconds = p.value("seconds", 0.0),
                             .proxy = p.value("proxy", 0.0),
                             .has_proxy = p.contains("proxy")});
     for (const ordered_json& s : all.at("samples")) {
@@ -51,7 +48,6 @@ run_results results_of(const std::string& text, const std::string& name) {
       for (const ordered_json& t : s.at("samples")) one.samples.push_back({t.at("prompt"), t.at("response")});
       out.samples.push_back(std::move(one));
     }
-    out.seconds = all.value("seconds", 0.0);
     for (const auto& [key, value] : all.at("figures").items()) out.figures[key] = value;
     for (const auto& [key, value] : all.at("tables").items()) out.tables[key] = value.dump();
     return out;

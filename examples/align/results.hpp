@@ -39,8 +39,8 @@ struct run_results {
   std::map<std::string, std::string> tables = {};  ///< JSON of single stages, as the judgement of a reward model
 };
 
-/// Results as JSON text, with or without the members that a clock wrote.
-[[nodiscard]] std::string to_text(const run_results& results, bool with_seconds);
+/// Results as JSON text, without what a clock said.
+[[nodiscard]] std::string to_text(const run_results& results);
 /// The inverse; `name` is for errors (std::runtime_error).
 [[nodiscard]] run_results results_of(const std::string& text, const std::string& name);
 

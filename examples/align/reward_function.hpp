@@ -21,6 +21,10 @@ class reward_function {
   explicit reward_function(scalar_policy& model)
       : score_([&model](const rlhf::responses& batch, std::span<float> out) { model.rewards(batch, out); }) {}
 
+  /// Anything that fills in the rewards of a batch.
+  explicit reward_function(std::function<void(const rlhf::responses&, std::span<float>)> score)
+      : score_(std::move(score)) {}
+
   void rewards(const rlhf::responses& batch, std::span<float> out) const { score_(batch, out); }
 
  private:

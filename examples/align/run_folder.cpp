@@ -121,9 +121,14 @@ run_folder::run_folder(run_folder_options options) : options_(std::move(options)
   require_writable(folder_);
   require_writable(folder_ / "checkpoints");
   require_writable(folder_ / "models");
+  // What a killed run had not written whole.
+  for (const fs::path& place : {folder_, folder_ / "checkpoints", folder_ / "models"})
+    for (const auto& file : fs::directory_iterator(place))
+      if (file.path().extension() == ".new") fs::remove(file.path());
   std::vector<fs::path> kept = checkpoints(folder_);
   if (options_.resume && !kept.empty()) {
     open_checkpoint(kept.back());
+    drop_old_checkpoints();
     return;
   }
   if (!kept.empty() && !options_.anew) {
@@ -182,6 +187,7 @@ void run_folder::open_checkpoint(const fs::path& path) {
     const auto json = ordered_json::parse(as_text(read_whole(timing, std::uint64_t{1} << 26)), nullptr, false);
     if (json.is_object()) {
       seconds_before_ = json.value("seconds", 0.0);
+      results_.seconds = seconds_before_;
       for (curve_point& p : results_.points) {
         const std::string key = p.method + "/" + std::to_string(p.iteration);
         if (json.contains("points") && json["points"].contains(key)) p.seconds = json["points"][key];
@@ -233,7 +239,7 @@ void run_folder::write_checkpoint(const std::string& stage, stage_position at, c
                    {"steps", std::to_string(at.steps)},
                    {"tokens", std::to_string(at.tokens)},
                    {"finished", join(finished_)},
-                   {"results", to_text(results, false)},
+                   {"results", to_text(results)},
                    {"metrics.csv", std::to_string(csv_size_)},
                    {"metrics.jsonl", std::to_string(jsonl_size_)}};
   for (const trained_part& part : parts) {
@@ -250,7 +256,11 @@ void run_folder::write_checkpoint(const std::string& stage, stage_position at, c
   stage_ = stage;
   at_ = at;
   write_timing(results, seconds);
-  std::vector<fs::path> kept = checkpoints(folder_);
+  drop_old_checkpoints();
+}
+
+void run_folder::drop_old_checkpoints() const {
+  const std::vector<fs::path> kept = checkpoints(folder_);
   std::error_code none;
   for (std::size_t i = 0; i + static_cast<std::size_t>(options_.keep) < kept.size(); ++i) fs::remove(kept[i], none);
 }

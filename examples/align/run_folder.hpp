@@ -40,7 +40,8 @@ struct run_folder_options {
 ///   checkpoints/000007.safetensors   all that training changes, the results so far and where the metrics end
 ///   models/                          what finished stages made, for anyone to load
 ///   metrics.csv, metrics.jsonl       every number of every update
-///   timing.json                      what the clock said; it alone, the report and summary.json differ between equal runs
+///   timing.json                      what the clock said; it and the pages and numbers made of it (report.html, report.json,
+///                                    summary.json) are all that differs between equal runs
 ///
 /// A checkpoint is written new, synced and renamed, and holds no clock and no path. A run that was killed and goes on ends
 /// with the same bytes as one that was not. Errors are std::runtime_error.
@@ -54,7 +55,8 @@ class run_folder {
   }
   /// The results that the run goes on with; their seconds included.
   [[nodiscard]] const run_results& results() const { return results_; }
-  [[nodiscard]] bool resumed() const { return saved_ > 0; }
+  /// Nothing is left to do.
+  [[nodiscard]] bool complete() const { return stage_ == "run"; }
   /// Seconds that earlier parts of the run took.
   [[nodiscard]] double seconds_before() const { return seconds_before_; }
   /// The newest checkpoint; empty before the first.
@@ -84,8 +86,8 @@ class run_folder {
   void write_checkpoint(const std::string& stage, stage_position at, const std::vector<trained_part>& parts,
                         const run_results& results, double seconds);
   void write_timing(const run_results& results, double seconds) const;
+  void drop_old_checkpoints() const;
   void flush_metrics();
-  void begin_metrics(std::uint64_t csv, std::uint64_t jsonl);
 
   run_folder_options options_;
   std::filesystem::path folder_;

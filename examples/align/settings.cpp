@@ -24,7 +24,10 @@ constexpr const char* description =
 /// Every option that a file may hold too, bound to `s`; what it says in `s` is the default.
 void declare(CLI::App& app, settings& s) {
   const auto add = [&](const char* name, auto& value, const char* help) {
-    return app.add_option(name, value, help)->capture_default_str();
+    CLI::Option* const option = app.add_option(name, value, help)->capture_default_str();
+    if constexpr (!CLI::detail::is_mutable_container<std::remove_reference_t<decltype(value)>>::value)
+      option->take_last();
+    return option;
   };
   const CLI::Range some(std::int64_t{1}, std::int64_t{1} << 40), none_or_some(std::int64_t{0}, std::int64_t{1} << 40);
   const CLI::Range positive(1e-12, 1e6), non_negative(0.0, 1e6);
@@ -56,8 +59,8 @@ void declare(CLI::App& app, settings& s) {
       ->delimiter(',')
       ->check(CLI::IsMember(algorithm_names()))
       ->group("The run");
-  app.add_flag("--overoptimise", s.overoptimise,
-               "also chase rewards too far, on purpose, to show what becomes of the true one")
+  app.add_flag("--overoptimise,!--no-overoptimise", s.overoptimise,
+               "also chase rewards too far, on purpose, to show what becomes of the true one; default with --lexicon")
       ->group("The run");
   add("--seed", s.seed, "of everything random; the same seed gives the same numbers")->group("The run");
   add("--threads", s.threads, "threads; the results do not depend on it")->check(CLI::Range(1, 256))->group("The run");
@@ -167,6 +170,65 @@ std::string contradiction(const settings& s) {
   return {};
 }
 
+/// Calls `f(option, name, value)` for every setting that a file may hold, in their order.
+template <class F>
+void each_setting(const settings& s, F&& f) {
+  settings copy = s;
+  CLI::App app;
+  app.set_help_flag();
+  declare(app, copy);
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string name = option->get_lnames().front();
+    std::string value = option->get_default_str();
+    const auto flag = [&](const char* which, bool on) {
+      if (name == which) value = on ? "true" : "false";
+    };
+    flag("skip-bad", s.skip_bad);
+    flag("quick", s.quick);
+    flag("overoptimise", s.overoptimise);
+    if (name == "algorithm") {
+      value.clear();
+      for (const std::string& one : s.algorithms) value += (value.empty() ? "" : ",") + one;
+    }
+    f(*option, name, value);
+  }
+}
+
+/// FNV-1a over the bytes of a file: enough to see that it is another one.
+std::string sum_of_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::uint64_t sum = 14695981039346656037u;
+  for (std::istreambuf_iterator<char> it(in), end; it != end; ++it)
+    sum = (sum ^ static_cast<unsigned char>(*it)) * 1099511628211u;
+  char text[32];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(sum));
+  return text;
+}
+
+/// All settings in the form that --config reads.
+std::string configuration(const settings& s) {
+  std::string out, group;
+  each_setting(s, [&](const CLI::Option& option, const std::string& name, const std::string& value) {
+    if (option.get_group() != group) {
+      group = option.get_group();
+      out += (out.empty() ? "# " : "\n# ") + group + "\n\n";
+    }
+    const bool bare =
+        value == "true" || value == "false" || value.find_first_not_of("0123456789.e+-") == std::string::npos;
+    std::string shown = value;
+    if (name == "algorithm") {
+      shown = "[\"";
+      for (const char c : value) shown += c == ',' ? "\", \"" : std::string(1, c);
+      shown += "\"]";
+    } else if (!bare || value.empty()) {
+      shown = '"' + value + '"';
+    }
+    if (value.empty()) out += "# ";  // nothing is not a value
+    out += name + " = " + shown + "  # " + option.get_description() + "\n";
+  });
+  return out;
+}
+
 }  // namespace
 
 request read_command_line(int argc, char** argv) {
@@ -188,6 +250,7 @@ request read_command_line(int argc, char** argv) {
       first.parse(argc, argv);
     } catch (const CLI::ParseError&) {}
     const subject what = seen.subject();
+    defaults.overoptimise = what == subject::stories;
     defaults.how = what == subject::names     ? names_recipe(seen.quick)
                    : what == subject::stories ? stories_recipe(seen.quick)
                                               : pairs_recipe(seen.quick);
@@ -249,39 +312,20 @@ request read_command_line(int argc, char** argv) {
   if (out.run.algorithms.empty())
     out.run.algorithms = out.run.subject() == subject::pairs ? std::vector<std::string>{"dpo"} : algorithm_names();
   if (out.exit < 0 && print) {
-    std::fputs(app.config_to_str(true, true).c_str(), stdout);
+    std::fputs(configuration(out.run).c_str(), stdout);
     out.exit = 0;
   }
   return out;
 }
 
 std::vector<std::string> identity(const settings& s) {
-  settings copy = s;
-  CLI::App app;
-  declare(app, copy);
   std::vector<std::string> out;
-  for (const CLI::Option* option : app.get_options()) {
-    const std::string name = option->get_lnames().empty() ? "" : option->get_lnames().front();
-    if (name.empty() || name == "help" || name == "threads" || name == "out" || name == "keep" || name == "save-every")
-      continue;
-    std::string value = option->get_default_str();
-    if (name == "skip-bad") value = s.skip_bad ? "true" : "false";
-    if (name == "quick") value = s.quick ? "true" : "false";
-    if (name == "overoptimise") value = s.overoptimise ? "true" : "false";
+  each_setting(s, [&](const CLI::Option&, const std::string& name, std::string value) {
+    if (name == "threads" || name == "out" || name == "keep" || name == "save-every") return;
     const bool file =
         name == "model" || name == "tokenizer" || name == "lexicon" || name == "pairs" || name == "eval-pairs";
-    if (file && !value.empty()) {
-      // FNV-1a over the bytes: enough to see that it is another file.
-      std::ifstream in(value, std::ios::binary);
-      std::uint64_t sum = 14695981039346656037u;
-      for (std::istreambuf_iterator<char> it(in), end; it != end; ++it)
-        sum = (sum ^ static_cast<unsigned char>(*it)) * 1099511628211u;
-      char text[32];
-      std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(sum));
-      value = text;
-    }
-    out.push_back(name + "=" + value);
-  }
+    out.push_back(name + "=" + (file && !value.empty() ? sum_of_file(value) : value));
+  });
   return out;
 }
 

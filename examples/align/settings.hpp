@@ -22,7 +22,7 @@ struct settings {
   bool skip_bad = false;                                 ///< malformed rows are counted and passed over
   std::string data = {};                                 ///< folder of names; empty: the one of the source tree
   std::vector<std::string> algorithms = {};              ///< in this order; empty: the subject's own list
-  bool overoptimise = false;                             ///< also chase a learned reward too far, on purpose
+  bool overoptimise = false;                             ///< also chase rewards too far, on purpose
   std::uint64_t seed = 1;
   int threads = 2;
   bool quick = false;
