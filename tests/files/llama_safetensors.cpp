@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "align/files/llama_config.hpp"
 #include "allocation.hpp"
 #include "models.hpp"
 #include "support/catch.hpp"

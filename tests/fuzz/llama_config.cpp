@@ -1,6 +1,6 @@
 // config.json: the sizes that were read are sizes that can be written.
 
-#include "align/files/llama_safetensors.hpp"
+#include "align/files/llama_config.hpp"
 #include "fuzz.hpp"
 #include "models.hpp"
 

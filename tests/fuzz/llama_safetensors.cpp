@@ -2,6 +2,7 @@
 
 #include "align/files/llama_safetensors.hpp"
 
+#include "align/files/llama_config.hpp"
 #include "fuzz.hpp"
 #include "models.hpp"
 

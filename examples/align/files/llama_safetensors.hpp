@@ -13,11 +13,6 @@
 
 namespace align {
 
-/// The sizes in a config.json of model_type "llama", and refused whatever this model cannot compute: another
-/// activation, scaled rotary angles, biases, an output head of its own. std::runtime_error that begins with `name`.
-[[nodiscard]] transformer_options read_llama_config(std::string_view json, const std::string& name);
-[[nodiscard]] std::string write_llama_config(const transformer_options& options);
-
 /// A model out of tensors with these sizes: shapes, names and numbers are checked, errors name the tensor.
 ///
 /// The rows of q_proj and k_proj change places, within each head: those files turn elements i and i + width/2 together,
