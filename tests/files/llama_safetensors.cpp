@@ -119,6 +119,7 @@ TEST_CASE("the turned rows give the same scores as halves turned together") {
   for (std::int64_t i = 0; i < align::parameter_count(one.options); ++i)
     one.parameters.push_back(static_cast<float>(numbers.normal({.position = static_cast<std::uint32_t>(i)})));
   const align::tensor_file file = align::tensors_from_model(one);
+  CHECK(align::model_from_tensors(file, one.options, "FILE").parameters == one.parameters);
   using vector = std::vector<double>;
   const vector x = {1, -2, 0.5, 3, -1, 0.25};
   const auto times = [&](const std::vector<float>& w) {

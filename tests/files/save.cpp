@@ -170,6 +170,7 @@ TEST_CASE("bytes are taken with bounds") {
   CHECK(error_of([&] { (void)in.take<double>("a score"); }) == "FILE: at byte 7: wanted a score (8 bytes), got only 5");
   CHECK(error_of([&] { (void)in.take(~std::uint64_t{0}, "much"); }) ==
         "FILE: at byte 7: wanted much (18446744073709551615 bytes), got only 5");
+  CHECK(error_of([&] { (void)in.take(6, "letters"); }) == "FILE: at byte 7: wanted letters (6 bytes), got only 5");
   CHECK(in.at() == 7);
   CHECK(in.take(5, "the rest").size() == 5);
   CHECK(error_of([&] { (void)in.take<float>("a score"); }) ==

@@ -131,8 +131,8 @@ std::vector<std::int32_t> tokenizer::encode(std::string_view text, bool with_beg
     const candidate best = candidates.top();
     candidates.pop();
     symbol &left = symbols[best.left], &right = symbols[best.right];
-    // A part only grows, so the same token at the same place is the same part.
-    if (left.token != best.left_token || right.token != best.right_token || left.after != best.right) continue;
+    // A part only grows, so the same token at the same place is the same part, and still ends where it did.
+    if (left.token != best.left_token || right.token != best.right_token) continue;
     left.token = best.token;
     left.length += right.length;
     left.after = right.after;
