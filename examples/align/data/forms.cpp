@@ -5,6 +5,7 @@
 #include <span>
 #include <utility>
 
+#include "align/data/answers.hpp"
 #include "align/data/messages.hpp"
 #include "align/data/row.hpp"
 
@@ -14,97 +15,7 @@ using nlohmann::json;
 
 namespace {
 
-const std::string wants_answer = "wants text or messages";
-
 std::string got(const json& value) { return std::string("got ") + value.type_name(); }
-
-bool is_messages(const json& value) { return value.is_array() || value.is_object(); }
-
-bool is_verbatim(const std::vector<turn>& prompt) { return prompt.size() == 1 && prompt[0].role.empty(); }
-
-/// Text that stands before its answers as it is, or a dialogue in text.
-std::vector<turn> text_prompt(const std::string& text) {
-  return is_dialogue(text) ? parse_dialogue(text) : std::vector<turn>{{"", text}};
-}
-
-/// A dialogue in text has one space after `Assistant:`, which to_text writes at the end of the prompt.
-std::string without_space(std::string text) {
-  if (!text.empty() && text[0] == ' ') text.erase(0, 1);
-  return text;
-}
-
-std::vector<turn> answer_turns(std::span<const turn> turns, const char* key) {
-  if (turns.empty())
-    throw bad_row(std::string(key) + " has no answer", "wants an assistant's message after the prompt");
-  if (turns.front().role != "assistant" || turns.back().role != "assistant")
-    throw bad_row(std::string(key) + " is no assistant's answer",
-                  "got the roles " + turns.front().role + " to " + turns.back().role);
-  return {turns.begin(), turns.end()};
-}
-
-void check_prompt(std::span<const turn> prompt) {
-  if (prompt.empty()) throw bad_row("the prompt is empty", "wants messages before the answer");
-  if (prompt.back().role == "assistant") throw bad_row("the prompt ends with an assistant's message");
-}
-
-/// The turns after the prompt, whether or not the conversation repeats it.
-std::span<const turn> after(std::span<const turn> conversation, std::span<const turn> prompt) {
-  const bool repeats =
-      conversation.size() > prompt.size() && std::equal(prompt.begin(), prompt.end(), conversation.begin());
-  return repeats ? conversation.subspan(prompt.size()) : conversation;
-}
-
-struct parts {
-  std::vector<turn> prompt;
-  std::string chosen, rejected;
-};
-
-/// Both answers as messages, with or without the conversation before them.
-parts from_messages(std::vector<turn> prompt, bool has_prompt, const json& chosen_value, const json& rejected_value) {
-  const std::vector<turn> chosen = turns_of(chosen_value, "chosen"), rejected = turns_of(rejected_value, "rejected");
-  if (has_prompt && is_verbatim(prompt)) {
-    if (chosen[0].role == "assistant") {
-      prompt[0].role = "user";
-    } else {
-      // Whole conversations beside their question.
-      const auto asks = [&](const turn& t) { return t.role == "user" && t.content == prompt[0].content; };
-      if (std::none_of(chosen.begin(), chosen.end(), asks)) throw bad_row("the prompt does not stand in chosen");
-      has_prompt = false;
-    }
-  }
-  if (!has_prompt) {
-    const auto split = std::mismatch(chosen.begin(), chosen.end(), rejected.begin(), rejected.end()).first;
-    if (split == chosen.end() && chosen.size() == rejected.size()) throw bad_row("chosen and rejected are equal");
-    prompt.assign(chosen.begin(), split);
-  }
-  check_prompt(prompt);
-  return {prompt, response_text(answer_turns(after(chosen, prompt), "chosen")),
-          response_text(answer_turns(after(rejected, prompt), "rejected"))};
-}
-
-parts from_text(std::vector<turn> prompt, bool has_prompt, const std::string& chosen, const std::string& rejected) {
-  if (has_prompt) {
-    const bool dialogue = !is_verbatim(prompt);
-    return {std::move(prompt), dialogue ? without_space(chosen) : chosen,
-            dialogue ? without_space(rejected) : rejected};
-  }
-  if (chosen == rejected) throw bad_row("chosen and rejected are equal");
-  const std::size_t at = common_prompt(chosen, rejected);
-  const std::string text = chosen.substr(0, at);
-  return from_text(text_prompt(text), true, chosen.substr(at), rejected.substr(at));
-}
-
-parts answers(std::vector<turn> prompt, bool has_prompt, const json& row) {
-  const json &chosen = required(row, "chosen"), &rejected = required(row, "rejected");
-  for (const auto& [key, value] : {std::pair{"chosen", &chosen}, std::pair{"rejected", &rejected}})
-    if (!value->is_string() && !is_messages(*value))
-      throw bad_row(std::string(key) + " has the wrong type", got(*value) + ", " + wants_answer);
-  if (chosen.is_string() != rejected.is_string())
-    throw bad_row("chosen and rejected have different types",
-                  std::string("got ") + chosen.type_name() + " and " + rejected.type_name());
-  if (!chosen.is_string()) return from_messages(std::move(prompt), has_prompt, chosen, rejected);
-  return from_text(std::move(prompt), has_prompt, chosen.get<std::string>(), rejected.get<std::string>());
-}
 
 std::optional<double> number_of(const json& row, const char* key) {
   const json* value = optional(row, key);
@@ -198,7 +109,7 @@ const char* read_pair(const json& row, preference& out) {
   } else {
     has_prompt = false;
   }
-  parts found = answers(std::move(prompt), has_prompt, row);
+  answered_prompt found = answers_of(row, std::move(prompt), has_prompt);
   out.prompt = std::move(found.prompt);
   out.chosen = std::move(found.chosen);
   out.rejected = std::move(found.rejected);
@@ -254,7 +165,7 @@ const char* read_single(const json& row, labelled& out) {
   out.desirable = label_of(row, row.contains("label") ? "label" : "kto_tag");
   if (const char* key = conversation_key(row); key != nullptr && !row.contains("completion")) {
     std::vector<turn> turns = conversation_prompt(row, key);
-    out.response = answer_turns(std::span(turns).last(1), key)[0].content;
+    out.response = answer_text({}, std::span(turns).last(1), key);
     turns.pop_back();
     check_prompt(turns);
     out.prompt = std::move(turns);
@@ -262,13 +173,11 @@ const char* read_single(const json& row, labelled& out) {
   }
   const json& completion = required(row, "completion");
   out.prompt = prompt_of(row);
-  if (is_messages(completion)) {
+  if (completion.is_structured()) {
     if (is_verbatim(out.prompt)) out.prompt[0].role = "user";
-    const std::vector<turn> turns = turns_of(completion, "completion");
-    out.response = response_text(answer_turns(after(turns, out.prompt), "completion"));
+    out.response = answer_text(out.prompt, turns_of(completion, "completion"), "completion");
   } else {
-    const std::string text = text_of(completion, "completion");
-    out.response = is_verbatim(out.prompt) ? text : without_space(text);
+    out.response = answer_text(out.prompt, text_of(completion, "completion"));
   }
   return "labelled completion";
 }

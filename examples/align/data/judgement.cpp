@@ -1,5 +1,6 @@
 #include "align/data/judgement.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <limits>

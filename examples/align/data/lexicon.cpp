@@ -132,7 +132,9 @@ double lexicon::sum(std::string_view text) const {
     for (std::size_t k = 0; k < count; ++k) whole.append(k > 0 ? " " : "").append(pieces[first + k]);
     if (const double* valence = find(whole)) return valence;
     const std::string_view bare = stripped(whole);
-    return bare.empty() ? nullptr : find(lowered(bare));
+    // Where a piece was all punctuation, it does not belong to the entry.
+    const bool all_there = std::count(bare.begin(), bare.end(), ' ') + 1 == static_cast<std::ptrdiff_t>(count);
+    return all_there && !bare.empty() ? find(lowered(bare)) : nullptr;
   };
   double sum = 0;
   for (std::size_t i = 0; i < pieces.size();) {
