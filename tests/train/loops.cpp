@@ -2,40 +2,15 @@
 
 #include <cmath>
 
-#include "rlhf/backend/reference.hpp"
 #include "rlhf/train/evaluate.hpp"
 #include "rlhf/train/on_policy.hpp"
 #include "rlhf/train/preference.hpp"
 #include "rlhf/train/supervised.hpp"
 #include "support/catch.hpp"
-#include "train/tabular.hpp"
+#include "train/world.hpp"
 
 using namespace rlhf;
 using namespace rlhf_test;
-
-namespace {
-
-constexpr std::int64_t vocabulary = 4;
-
-parameter_update<> steps_of(double rate) { return {{rate}, {{.weight_decay = 0}}, 1e9}; }
-
-prompt_list prompts(std::size_t n) { return prompt_list(n, {0}); }
-
-/// A reference that is not uniform and a reward with structure.
-struct world {
-  reference_backend cpu;
-  tabular_policy reference{1, vocabulary, 2};
-  tabular_reward reward{vocabulary};
-
-  world() {
-    const random_numbers numbers({7, 1});
-    std::uint32_t i = 0;
-    for (float& x : reference.parameters()) x = static_cast<float>(numbers.normal({i++}) * 0.5);
-    for (float& x : reward.parameters()) x = static_cast<float>(numbers.normal({i++}));
-  }
-};
-
-}  // namespace
 
 TEST_CASE("supervised training fits the frequencies of its data") {
   world w;
@@ -204,7 +179,6 @@ TEST_CASE("the same key gives the same bits") {
 
 TEST_CASE("a run that goes on from what it saved ends with the same bits") {
   world w;
-  const auto bits = [](std::span<const float> x) { return std::vector<float>(x.begin(), x.end()); };
   struct killed {};
   const responses data = w.reference.sample(prompts(1), 70, {3, 3});
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "rlhf/core/statistics.hpp"
+#include "rlhf/core/throw.hpp"
 #include "rlhf/math/random.hpp"
 
 namespace rlhf::inline v1 {
@@ -32,6 +33,17 @@ struct progress {
 struct ignore_progress {
   void operator()(const progress&) const {}
 };
+
+/// Refuses what a loop cannot walk: nothing at all, empty minibatches, a past of fewer than no updates. Throws rlhf::error.
+inline void check_loop(const char* function, const char* data, std::int64_t items, const loop_options& options) {
+  const auto wants = [function](const char* argument, std::int64_t got, const char* range) {
+    throw error(remark::argument(function, argument, static_cast<double>(got), range));
+  };
+  if (items < 1) throw error({errc::argument, function, data, "has elements:", 0, 0, "at least one"});
+  if (options.batch < 1) wants("options.batch", options.batch, "1 or more");
+  if (options.epochs < 0) wants("options.epochs", options.epochs, "0 or more");
+  if (options.done < 0) wants("options.done", options.done, "0 or more");
+}
 
 /// Minibatches of a fixed number of items (the last of an epoch may be smaller): `f(rows)` for each but the first
 /// `options.done`, in shuffled order.
