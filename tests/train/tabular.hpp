@@ -41,17 +41,25 @@ class tabular_critic {
   std::vector<std::size_t> cells_;
 };
 
-/// A score for every first and second token, as a rule and as something that learns.
+/// A score for every response, as a rule and as something that learns. What the prompt holds of a response counts.
 class tabular_reward {
  public:
-  explicit tabular_reward(std::int64_t vocabulary)
-      : vocabulary_(vocabulary), table_(static_cast<std::size_t>(vocabulary * vocabulary)), slope_(table_.size()) {}
+  explicit tabular_reward(std::int64_t vocabulary, std::int64_t length = 2) : vocabulary_(vocabulary) {
+    std::size_t all = 1;
+    for (std::int64_t t = 0; t < length; ++t) all *= static_cast<std::size_t>(vocabulary);
+    table_.resize(all);
+    slope_.resize(all);
+  }
   std::span<float> parameters() { return table_; }
   std::span<float> gradient() { return slope_; }
   void rewards(const rlhf::responses& batch, std::span<float> out) {
     cells_.clear();
-    for (std::int64_t i = 0; i < batch.size(); ++i)
-      cells_.push_back(static_cast<std::size_t>(batch.response(i)[0] * vocabulary_ + batch.response(i)[1]));
+    for (std::int64_t i = 0; i < batch.size(); ++i) {
+      std::int64_t cell = 0;
+      for (const auto token : batch.prompt(i).subspan(1)) cell = cell * vocabulary_ + token;
+      for (const auto token : batch.response(i)) cell = cell * vocabulary_ + token;
+      cells_.push_back(static_cast<std::size_t>(cell));
+    }
     for (std::size_t i = 0; i < cells_.size(); ++i) out[i] = table_[cells_[i]];
   }
   void backward_rewards(std::span<const float> g) {
@@ -65,26 +73,30 @@ class tabular_reward {
   std::vector<std::size_t> cells_;
 };
 
-/// All responses of two tokens to prompt 0, in the order of the reward's table.
-inline rlhf::responses all_responses(std::int32_t vocabulary) {
+/// All responses of some tokens to prompt 0, in the order of the reward's table.
+inline rlhf::responses all_responses(std::int64_t vocabulary, std::int64_t length = 2) {
   rlhf::responses all;
   const std::int32_t prompt[] = {0};
-  for (std::int32_t a = 0; a < vocabulary; ++a)
-    for (std::int32_t b = 0; b < vocabulary; ++b) {
-      const std::int32_t response[] = {a, b};
-      all.add(prompt, response);
-    }
-  return all;
+  std::vector<std::int32_t> response(static_cast<std::size_t>(length), 0);
+  for (std::size_t t = response.size();;) {
+    all.add(prompt, response);
+    for (t = response.size(); t > 0 && ++response[t - 1] == vocabulary; --t) response[t - 1] = 0;
+    if (t == 0) return all;
+  }
 }
 
 /// The probability of every response, exactly.
 inline std::vector<double> distribution(rlhf::tabular_policy& policy) {
-  const rlhf::responses all = all_responses(static_cast<std::int32_t>(policy.vocabulary()));
+  const rlhf::responses all = all_responses(policy.vocabulary(), policy.length());
   std::vector<float> logp(static_cast<std::size_t>(all.response_tokens()));
   policy.log_probs(all, logp);
   std::vector<double> p;
-  for (std::size_t i = 0; i < logp.size(); i += 2)
-    p.push_back(std::exp(static_cast<double>(logp[i]) + static_cast<double>(logp[i + 1])));
+  const auto length = static_cast<std::size_t>(policy.length());
+  for (std::size_t i = 0; i < logp.size(); i += length) {
+    double sum = 0;
+    for (std::size_t t = 0; t < length; ++t) sum += static_cast<double>(logp[i + t]);
+    p.push_back(std::exp(sum));
+  }
   return p;
 }
 

@@ -17,10 +17,11 @@ inline std::vector<float> bits(std::span<const float> x) { return {x.begin(), x.
 
 struct world {
   rlhf::reference_backend cpu;
-  rlhf::tabular_policy reference{1, vocabulary, 2};
-  tabular_reward reward{vocabulary};
+  rlhf::tabular_policy reference;
+  tabular_reward reward;
 
-  world() {
+  explicit world(std::int64_t tokens = vocabulary, std::int64_t length = 2)
+      : reference(1, tokens, length), reward(tokens, length) {
     const rlhf::random_numbers numbers({7, 1});
     std::uint32_t i = 0;
     for (float& x : reference.parameters()) x = static_cast<float>(numbers.normal({i++}) * 0.5);

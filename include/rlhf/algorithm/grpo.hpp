@@ -8,9 +8,7 @@
 // Shao et al. 2024, "DeepSeekMath", arXiv 2402.03300. Dr. GRPO (Liu et al. 2025, arXiv 2503.20783): no division by the
 // deviation, and fixed_length in place of row_mean.
 
-#include "rlhf/driver/advantage.hpp"
-#include "rlhf/driver/policy_loss.hpp"
-#include "rlhf/objective/kl.hpp"
+#include "rlhf/algorithm/critic_free.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -28,6 +26,13 @@ struct grpo {
   status prepare(B& be, const group_inputs<T, Space>& in,
                  const std::type_identity_t<view<T, 1, Space>>& advantage) const {
     return grouped<group_advantage>{estimator}(be, in, advantage);
+  }
+  /// Token rewards and advantages of rollouts: what the other critic-free algorithms offer too.
+  template <class B, class T = float, class Space = typename B::space>
+    requires backend<B>
+  status prepare(B& be, const layout<typename B::space>& sequences, const group_rollout_inputs<T, Space>& in,
+                 const group_rollout_outputs<T, Space>& out) const {
+    return critic_free<group_advantage, none>{.estimator = estimator}.prepare(be, sequences, in, out);
   }
   /// The policy's loss; `in.advantage` may be [responses].
   template <class B, class T = float, class Space = typename B::space>

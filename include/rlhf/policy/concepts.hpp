@@ -36,6 +36,19 @@ concept sampling_policy = requires(P& p, const prompt_list& prompts, std::int64_
   { p.sample(prompts, n, key) } -> std::same_as<responses>;
 };
 
+/// Knows its most likely continuation, token by token: `greedy(prompts)` gives one response to each prompt.
+template <class P>
+concept greedy_policy = requires(P& p, const prompt_list& prompts) {
+  { p.greedy(prompts) } -> std::same_as<responses>;
+};
+
+/// Knows what it really drew from: `describe_sampling(r, logp, mass)` writes, for every response token, its log-probability
+/// under the sampling distribution (temperature, top-k, top-p and all) and the mass of the policy that this one kept.
+template <class P>
+concept describes_sampling = requires(P& p, const responses& r, std::span<float> logp, std::span<float> mass) {
+  p.describe_sampling(r, logp, mass);
+};
+
 /// Values of the states before each response token: `values(r, out)` [r.response_tokens()].
 template <class V>
 concept estimates_values = requires(V& v, const responses& r, std::span<float> out) { v.values(r, out); };

@@ -13,7 +13,8 @@
 
 namespace rlhf::inline v1 {
 
-/// Responses of exactly `length` tokens over a vocabulary, to prompts that are a single token: the prompt's number.
+/// Responses of exactly `length` tokens over a vocabulary, to prompts that are a single token: the prompt's number. A prompt
+/// may also hold the first tokens of a response: then the responses to it are the rest.
 ///
 /// Every (prompt, prefix) has its own row of logits, so the policy can be any distribution over responses, and all
 /// gradients are exact. Parameters: prompts * (V^length - 1) / (V - 1) rows of V logits, float.
@@ -56,26 +57,52 @@ class tabular_policy {
 
   [[nodiscard]] responses sample(const prompt_list& prompts, std::int64_t n, random_key key) {
     const random_numbers numbers(key);
+    return act(prompts, n, [&](const float* row, std::size_t p, std::int64_t s, std::int64_t t) {
+      return draw(row, numbers.uniform({static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(s),
+                                        static_cast<std::uint32_t>(t)}));
+    });
+  }
+
+  [[nodiscard]] responses greedy(const prompt_list& prompts) {
+    return act(prompts, 1, [&](const float* row, std::size_t, std::int64_t, std::int64_t) {
+      return static_cast<std::int32_t>(std::max_element(row, row + vocabulary_) - row);
+    });
+  }
+
+ private:
+  /// Tokens that `choose` picks until the response is complete.
+  template <class Choose>
+  [[nodiscard]] responses act(const prompt_list& prompts, std::int64_t n, Choose&& choose) const {
     responses out;
-    std::vector<std::int32_t> tokens(static_cast<std::size_t>(length_));
     for (std::size_t p = 0; p < prompts.size(); ++p) {
+      const std::int64_t begun = static_cast<std::int64_t>(prompts[p].size()) - 1;
+      std::vector<std::int32_t> tokens;
       for (std::int64_t s = 0; s < n; ++s) {
-        std::int64_t prefix = 0;
-        for (std::int64_t t = 0; t < length_; ++t) {
-          const float* const row = row_of(prompts[p].front(), prefix);
-          const double u = numbers.uniform(
-              {static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(s), static_cast<std::uint32_t>(t)});
-          const std::int32_t token = draw(row, u);
-          tokens[static_cast<std::size_t>(t)] = token;
-          prefix = next(prefix, token);
+        std::int64_t prefix = prefix_of(prompts[p]);
+        tokens.clear();
+        for (std::int64_t t = begun; t < length_; ++t) {
+          tokens.push_back(choose(row_of(prompts[p].front(), prefix), p, s, t));
+          prefix = next(prefix, tokens.back());
         }
         out.add(prompts[p], tokens);
       }
     }
     return out;
   }
-
- private:
+  /// Where a prompt with some tokens of the response behind it stands.
+  [[nodiscard]] std::int64_t prefix_of(std::span<const std::int32_t> prompt) const {
+    if (static_cast<std::int64_t>(prompt.size()) - 1 > length_)
+      throw std::invalid_argument("tabular_policy: a prompt has " + std::to_string(prompt.size()) +
+                                  " tokens, wants 1 and at most " + std::to_string(length_) + " of the response");
+    std::int64_t prefix = 0;
+    for (const std::int32_t token : prompt.subspan(1)) prefix = next(prefix, check_token(token));
+    return prefix;
+  }
+  [[nodiscard]] std::int32_t check_token(std::int32_t token) const {
+    if (token < 0 || token >= vocabulary_)
+      throw std::invalid_argument("tabular_policy: a token is a number below " + std::to_string(vocabulary_));
+    return token;
+  }
   [[nodiscard]] static std::int64_t count_prefixes(std::int64_t vocabulary, std::int64_t length) {
     std::int64_t all = 0, level = 1;
     for (std::int64_t t = 0; t < length; ++t, level *= vocabulary) all += level;
@@ -109,14 +136,13 @@ class tabular_policy {
   template <class F>
   void walk(const responses& batch, F&& f) const {
     for (std::int64_t i = 0; i < batch.size(); ++i) {
-      if (static_cast<std::int64_t>(batch.response(i).size()) != length_)
+      const auto begun = static_cast<std::int64_t>(batch.prompt(i).size()) - 1;
+      if (static_cast<std::int64_t>(batch.response(i).size()) + begun != length_)
         throw std::invalid_argument("tabular_policy: a response has " + std::to_string(batch.response(i).size()) +
-                                    " tokens, wants " + std::to_string(length_));
-      std::int64_t prefix = 0;
+                                    " tokens, wants " + std::to_string(length_ - begun));
+      std::int64_t prefix = prefix_of(batch.prompt(i));
       for (const std::int32_t token : batch.response(i)) {
-        if (token < 0 || token >= vocabulary_)
-          throw std::invalid_argument("tabular_policy: a token is a number below " + std::to_string(vocabulary_));
-        f(row_of(batch.prompt(i).front(), prefix), token);
+        f(row_of(batch.prompt(i).front(), prefix), check_token(token));
         prefix = next(prefix, token);
       }
     }
@@ -127,6 +153,6 @@ class tabular_policy {
   responses last_;
 };
 
-static_assert(trainable_policy<tabular_policy> && sampling_policy<tabular_policy>);
+static_assert(trainable_policy<tabular_policy> && sampling_policy<tabular_policy> && greedy_policy<tabular_policy>);
 
 }  // namespace rlhf::inline v1

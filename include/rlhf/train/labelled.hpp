@@ -144,7 +144,7 @@ void train_unpaired(B& be, Policy& policy, Reference& reference, parameter_updat
     ++now.step;
     now.items += batch.size();
     now.metrics = &metrics;
-    observe(now);
+    return tell(observe, now);
   });
 }
 
@@ -182,7 +182,7 @@ void train_reward_outcomes(B& be, Model& model, parameter_update<Schedule>& upda
     ++now.step;
     now.items += batch.size();
     now.metrics = &metrics;
-    observe(now);
+    return tell(observe, now);
   });
 }
 

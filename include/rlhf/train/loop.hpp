@@ -2,9 +2,12 @@
 // What all training loops share: minibatches in a random order, and what they tell while they run.
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
+#include <functional>
 #include <numeric>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "rlhf/core/statistics.hpp"
@@ -29,6 +32,16 @@ struct progress {
   const statistics* metrics = nullptr;  ///< of the last update, under the names that TRL's users know
 };
 
+/// Tells an observer; the answer is whether to go on: false only where the observer returns a bool and says so.
+template <class Observer, class News>
+[[nodiscard]] bool tell(Observer&& observe, const News& news) {
+  if constexpr (std::same_as<std::invoke_result_t<Observer&, const News&>, bool>)
+    return observe(news);
+  else
+    observe(news);
+  return true;
+}
+
 /// An observer that looks at nothing.
 struct ignore_progress {
   void operator()(const progress&) const {}
@@ -46,7 +59,7 @@ inline void check_loop(const char* function, const char* data, std::int64_t item
 }
 
 /// Minibatches of a fixed number of items (the last of an epoch may be smaller): `f(rows)` for each but the first
-/// `options.done`, in shuffled order.
+/// `options.done`, in shuffled order. Where `f` returns a bool, false ends the walk.
 template <class F>
 void for_each_minibatch(std::int64_t items, const loop_options& options, F&& f) {
   if (items == 0) return;
@@ -58,8 +71,10 @@ void for_each_minibatch(std::int64_t items, const loop_options& options, F&& f) 
     shuffle(order, numbers, {.prompt = static_cast<std::uint32_t>(epoch)});
     const std::int64_t passed = std::max(std::int64_t{0}, options.done - epoch * per_epoch);
     for (std::int64_t begin = passed * options.batch; begin < items; begin += options.batch)
-      f(std::span<const std::int64_t>(order).subspan(static_cast<std::size_t>(begin),
-                                                     static_cast<std::size_t>(std::min(options.batch, items - begin))));
+      if (!tell(f,
+                std::span<const std::int64_t>(order).subspan(
+                    static_cast<std::size_t>(begin), static_cast<std::size_t>(std::min(options.batch, items - begin)))))
+        return;
   }
 }
 

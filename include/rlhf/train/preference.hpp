@@ -3,7 +3,6 @@
 
 #include "rlhf/algorithm/dpo.hpp"
 #include "rlhf/algorithm/reward_model.hpp"
-#include "rlhf/core/throw.hpp"
 #include "rlhf/train/loop.hpp"
 #include "rlhf/train/update.hpp"
 
@@ -47,12 +46,13 @@ struct halves {
 
 }  // namespace preference_train_detail
 
-/// Fits a reward model to pairs by a score objective (Bradley-Terry by default).
+/// Fits a reward model to pairs by a score objective: reward_model (Bradley-Terry) or any reward_loss.
 /// Metrics: `loss`, `accuracy`, `margin`, `grad_norm`. Throws rlhf::error.
-template <class B, trainable_reward Model, class Schedule, class Observer = ignore_progress>
+template <class B, trainable_reward Model, class Schedule, class Observer = ignore_progress, class Loss = reward_model>
 void train_reward_model(B& be, Model& model, parameter_update<Schedule>& update, const preference_pairs& pairs,
-                        const loop_options& options, Observer&& observe = {}, const reward_model& algorithm = {}) {
+                        const loop_options& options, Observer&& observe = {}, const Loss& algorithm = {}) {
   preference_train_detail::check(pairs, "train_reward_model");
+  check_loop("train_reward_model", "pairs", pairs.chosen.size(), options);
   progress now = progress_of(pairs.chosen.size(), options);
   std::vector<float> scores, gradient;
   for_each_minibatch(pairs.chosen.size(), options, [&](std::span<const std::int64_t> rows) {
@@ -63,18 +63,18 @@ void train_reward_model(B& be, Model& model, parameter_update<Schedule>& update,
     model.rewards(both, scores);
     float loss = 0;
     statistics metrics;
-    or_throw(algorithm(be, {.chosen = {scores.data(), n}, .rejected = {scores.data() + n, n}},
-                       {.loss = {&loss, 1},
-                        .grad_chosen = {gradient.data(), n},
-                        .grad_rejected = {gradient.data() + n, n},
-                        .stats = &metrics}));
+    or_throw(algorithm(be, score_inputs<float>{.chosen = {scores.data(), n}, .rejected = {scores.data() + n, n}},
+                       score_outputs<float>{.loss = {&loss, 1},
+                                            .grad_chosen = {gradient.data(), n},
+                                            .grad_rejected = {gradient.data() + n, n},
+                                            .stats = &metrics}));
     model.backward_rewards(gradient);
     metrics.add("loss", static_cast<double>(loss), 1);
     metrics.add("grad_norm", update.apply(model), 1);
     ++now.step;
     now.items += n;
     now.metrics = &metrics;
-    observe(now);
+    return tell(observe, now);
   });
 }
 
@@ -87,6 +87,7 @@ void train_preference(B& be, Policy& policy, Reference& reference, parameter_upd
                       const preference_pairs& pairs, const loop_options& options, const Loss& loss = {},
                       Observer&& observe = {}) {
   preference_train_detail::check(pairs, "train_preference");
+  check_loop("train_preference", "pairs", pairs.chosen.size(), options);
   std::vector<float> ref_chosen(static_cast<std::size_t>(pairs.chosen.response_tokens()));
   std::vector<float> ref_rejected(static_cast<std::size_t>(pairs.rejected.response_tokens()));
   reference.log_probs(pairs.chosen, ref_chosen);
@@ -119,7 +120,7 @@ void train_preference(B& be, Policy& policy, Reference& reference, parameter_upd
     ++now.step;
     now.items += sides.pairs;
     now.metrics = &metrics;
-    observe(now);
+    return tell(observe, now);
   });
 }
 

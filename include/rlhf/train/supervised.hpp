@@ -2,7 +2,6 @@
 // Supervised fine-tuning.
 
 #include "rlhf/algorithm/sft.hpp"
-#include "rlhf/core/throw.hpp"
 #include "rlhf/train/loop.hpp"
 #include "rlhf/train/update.hpp"
 
@@ -13,6 +12,7 @@ namespace rlhf::inline v1 {
 template <class B, trainable_policy Policy, class Schedule, class Observer = ignore_progress>
 void train_supervised(B& be, Policy& policy, parameter_update<Schedule>& update, const responses& data,
                       const loop_options& options, Observer&& observe = {}) {
+  check_loop("train_supervised", "data", data.size(), options);
   progress now = progress_of(data.size(), options);
   std::vector<float> logp, gradient;
   for_each_minibatch(data.size(), options, [&](std::span<const std::int64_t> rows) {
@@ -29,7 +29,7 @@ void train_supervised(B& be, Policy& policy, parameter_update<Schedule>& update,
     ++now.step;
     now.items += batch.size();
     now.metrics = &metrics;
-    observe(now);
+    return tell(observe, now);
   });
 }
 
