@@ -14,6 +14,7 @@ struct algorithm_entry {
 
 inline constexpr algorithm_entry algorithms[] = {
     {"dpo", "DPO", "Rafailov et al. 2023, arXiv 2305.18290"},
+    {"kto", "KTO", "Ethayarajh et al. 2024, arXiv 2402.01306"},
     {"rebel", "REBEL", "Gao et al. 2024, arXiv 2404.16767"},
     {"ppo", "PPO", "Schulman et al. 2017, arXiv 1707.06347"},
     {"rto", "RTO", "Zhong et al. 2024, arXiv 2404.18922"},

@@ -15,6 +15,7 @@
 #include "align/streams.hpp"
 #include "rlhf/backend/eigen.hpp"
 #include "rlhf/train/evaluate.hpp"
+#include "rlhf/train/labelled.hpp"
 #include "rlhf/train/on_policy.hpp"
 #include "rlhf/train/preference.hpp"
 #include "rlhf/train/supervised.hpp"
@@ -73,7 +74,7 @@ class job {
                                        : policy(cpu_, pool_, language_model<float>(task_.shape, task_.start), limits());
     begin_prompts(start);
     std::optional<scalar_policy> learned;
-    if (!task_.rule) learned.emplace(model_reward("reward", start, task_.reward_pairs, task_.reward_held_out));
+    if (!task_.rule) learned.emplace(model_reward("reward", start, task_.reward));
     const reward_function reward = task_.rule ? reward_function(task_.rule) : reward_function(*learned);
     if (wanted("dpo") || wanted("rto") || settings_.overoptimise)
       pairs_ = task_.preference.chosen.size() > 0 ? task_.preference : judged_pairs(start, reward);
@@ -85,6 +86,7 @@ class job {
     }
     std::optional<policy> guide;
     if (wanted("dpo") || wanted("rto")) guide.emplace(prefer("dpo", start, reward, sizes_.dpo));
+    if (wanted("kto")) learn_labels(start, reward);
     if (wanted("rebel")) regress(start, reward);
     if (wanted("ppo")) proximal({.method = "ppo"}, start, reward);
     if (wanted("rto")) proximal({.method = "rto", .guide = &*guide}, start, reward);
@@ -105,7 +107,8 @@ class job {
   [[nodiscard]] rlhf::random_key key(std::uint64_t which) const { return {settings_.seed, which}; }
   [[nodiscard]] sampling_limits limits() const { return {static_cast<int>(task_.new_tokens), task_.end_token}; }
   [[nodiscard]] bool wanted(const char* name) const {
-    return std::find(settings_.algorithms.begin(), settings_.algorithms.end(), name) != settings_.algorithms.end();
+    const std::vector<std::string>& list = settings_.algorithms.empty() ? task_.algorithms : settings_.algorithms;
+    return std::find(list.begin(), list.end(), name) != list.end();
   }
   [[nodiscard]] bool done(const std::string& stage) const { return folder_.finished(stage); }
   void close(const std::string& stage) { folder_.finish(stage, result_, all_.seconds()); }
@@ -168,44 +171,65 @@ class job {
     return model;
   }
 
-  scalar_policy model_reward(const std::string& name, const policy& start, const rlhf::preference_pairs& data,
-                             const rlhf::preference_pairs& held_out) {
+  /// A reward model from pairs, or from labels where there are only those.
+  scalar_policy model_reward(const std::string& name, const policy& start, const reward_data& data) {
     scalar_policy model(pool_, scalar_model<float>(start.model()));
     if (done(name)) {
       load_reward_model(folder_.model(name), task_.shape, model.parameters());
       return model;
     }
-    const rlhf::loop_options order{.batch = sizes_.batch, .epochs = sizes_.reward_epochs, .key = key(reward_order)};
-    const auto steps = rlhf::minibatches(data.chosen.size(), order);
+    const bool pairs = data.pairs.chosen.size() > 0;
+    const std::int64_t items = pairs ? data.pairs.chosen.size() : data.labels.response.size();
+    rlhf::loop_options loop{.batch = sizes_.batch, .epochs = sizes_.reward_epochs, .key = key(reward_order)};
+    const auto steps = rlhf::minibatches(items, loop), epoch = std::max<std::int64_t>(1, steps / loop.epochs);
     rlhf::parameter_update update{rlhf::cosine_schedule{.rate = sizes_.reward_rate, .warmup = 20, .total = steps}};
     const std::vector<trained_part> parts{{"reward", model.parameters(), &update.optimiser}};
-    rlhf::loop_options loop = order;
     loop.done = folder_.restore(name, parts).steps;
     progress_line line(name, steps, "updates", loop.done);
-    rlhf::train_reward_model(cpu_, model, update, data, loop,
-                             [&](const rlhf::progress& p) {
-                               line.update(p.step, "loss " + number("%.3f", (*p.metrics)["loss"]));
-                               folder_.log(name, p.step, *p.metrics);
-                               if (due(p.step) || p.step % std::max<std::int64_t>(1, steps / order.epochs) == 0)
-                                 save(name, {p.step, 0}, parts);
-                             },
-                             {.objective = {.center = 0.01}});
-    if (held_out.chosen.size() > 0) {
-      std::vector<float> chosen(static_cast<std::size_t>(held_out.chosen.size())), rejected(chosen.size());
-      model.rewards(held_out.chosen, chosen);
-      model.rewards(held_out.rejected, rejected);
-      double right = 0;
-      for (std::size_t i = 0; i < chosen.size(); ++i)
-        right += chosen[i] > rejected[i] ? 1 : chosen[i] == rejected[i] ? 0.5 : 0;
-      result_.figures[name + "_accuracy"] = right / static_cast<double>(chosen.size());
-      result_.figures[name + "_pairs"] = static_cast<double>(chosen.size());
-      std::fprintf(stderr, "%-14s held-out pair accuracy %.3f on %zu pairs\n", name.c_str(),
-                   right / static_cast<double>(chosen.size()), chosen.size());
-      if (task_.judge_pairs) result_.tables[name] = task_.judge_pairs(chosen, rejected);
-    }
+    const auto observe = [&](const rlhf::progress& p) {
+      line.update(p.step, "loss " + number("%.3f", (*p.metrics)["loss"]));
+      folder_.log(name, p.step, *p.metrics);
+      if (due(p.step) || p.step % epoch == 0) save(name, {p.step, 0}, parts);
+    };
+    if (pairs)
+      rlhf::train_reward_model(cpu_, model, update, data.pairs, loop, observe, {.objective = {.center = 0.01}});
+    else
+      rlhf::train_reward_outcomes(cpu_, model, update, data.labels, loop, observe);
+    if (data.held_out.chosen.size() > 0)
+      judge_by_pairs(name, model, data.held_out);
+    else if (data.held_out_labels.response.size() > 0)
+      judge_by_labels(name, model, data.held_out_labels);
     save_reward_model(folder_.model(name), task_.shape, model.parameters());
     close(name);
     return model;
+  }
+  void judge_by_pairs(const std::string& name, scalar_policy& model, const rlhf::preference_pairs& held_out) {
+    std::vector<float> chosen(static_cast<std::size_t>(held_out.chosen.size())), rejected(chosen.size());
+    model.rewards(held_out.chosen, chosen);
+    model.rewards(held_out.rejected, rejected);
+    double right = 0;
+    for (std::size_t i = 0; i < chosen.size(); ++i)
+      right += chosen[i] > rejected[i] ? 1 : chosen[i] == rejected[i] ? 0.5 : 0;
+    told(name, "pairs", right, chosen.size());
+    if (task_.judge_pairs) result_.tables[name] = task_.judge_pairs(chosen, rejected);
+  }
+  void judge_by_labels(const std::string& name, scalar_policy& model, const rlhf::labelled_responses& held_out) {
+    std::vector<float> score(held_out.label.size());
+    model.rewards(held_out.response, score);
+    double right = 0, good = 0;
+    for (std::size_t i = 0; i < score.size(); ++i) {
+      right += (score[i] > 0) == (held_out.label[i] > 0.5f) ? 1 : 0;
+      good += held_out.label[i] > 0.5f ? 1 : 0;
+    }
+    const auto all = static_cast<double>(score.size());
+    result_.figures[name + "_commoner_label"] = std::max(good, all - good) / all;
+    told(name, "labels", right, score.size());
+  }
+  void told(const std::string& name, const char* of, double right, std::size_t all) {
+    result_.figures[name + "_accuracy"] = right / static_cast<double>(all);
+    result_.figures[name + "_" + of] = static_cast<double>(all);
+    std::fprintf(stderr, "%-14s right on %.3f of %zu held-out %s\n", name.c_str(), right / static_cast<double>(all),
+                 all, of);
   }
 
   /// Pairs of the start's own samples, labelled by the Bradley-Terry law of the reward.
@@ -322,10 +346,43 @@ class job {
                              if (judged || due(p.step)) save(method, at, parts);
                              if (judged) watch.go();
                            });
-    if (task_.judge_pairs && task_.reward_held_out.chosen.size() > 0) implicit_accuracy(method, model, start, how.beta);
+    if (task_.judge_pairs && task_.reward.held_out.chosen.size() > 0) implicit_accuracy(method, model, start, how.beta);
     show(method, model);
     keep(method, model);
     return model;
+  }
+
+  /// KTO on labelled responses.
+  void learn_labels(policy& start, const reward_function& reward) {
+    const std::string method = "kto";
+    if (done(method)) return;
+    const rlhf::labelled_responses& data = task_.reward.labels;
+    policy model(cpu_, pool_, start.model(), limits());
+    rlhf::loop_options loop{.batch = 2 * sizes_.dpo.batch, .epochs = sizes_.dpo.epochs, .key = key(dpo_order)};
+    const auto steps = rlhf::minibatches(data.response.size(), loop);
+    const auto every = std::max<std::int64_t>(1, steps / sizes_.iterations);
+    rlhf::parameter_update update{rlhf::linear_schedule{.rate = sizes_.dpo.rate, .warmup = 5, .total = steps},
+                                  {{.weight_decay = 0}}};
+    const std::vector<trained_part> parts{{"policy", model.parameters(), &update.optimiser}};
+    stage_position at = folder_.restore(method, parts);
+    loop.done = at.steps;
+    stopwatch watch(seconds_of(method));
+    progress_line line(method, steps, "updates", at.steps);
+    rlhf::train_unpaired(cpu_, model, start, update, data, loop,
+                         rlhf::unpaired_loss{rlhf::kto{.beta = sizes_.dpo.beta}}, [&](const rlhf::progress& p) {
+                           line.update(p.step, "loss " + number("%.3f", (*p.metrics)["loss"]));
+                           folder_.log(method, p.step, *p.metrics);
+                           at = {p.step, data.response.response_tokens() * loop.epochs * p.step / p.steps};
+                           const bool judged = p.step % every == 0 || p.step == p.steps;
+                           if (judged) {
+                             watch.stop();
+                             measure(method, model, start, reward, at, (p.step + every - 1) / every, watch.seconds());
+                           }
+                           if (judged || due(p.step)) save(method, at, parts);
+                           if (judged) watch.go();
+                         });
+    show(method, model);
+    keep(method, model);
   }
 
   /// How the implicit reward beta log(pi / pi_start) of a DPO policy ranks the held-out pairs.
@@ -345,7 +402,7 @@ class job {
       return out;
     };
     result_.tables[method] =
-        task_.judge_pairs(scores(task_.reward_held_out.chosen), scores(task_.reward_held_out.rejected));
+        task_.judge_pairs(scores(task_.reward.held_out.chosen), scores(task_.reward.held_out.rejected));
   }
 
   void regress(policy& start, const reward_function& reward) {
@@ -415,7 +472,7 @@ class job {
     dpo_recipe hot = sizes_.dpo;
     hot.rate = 1e-3;
     prefer("dpo_hot", start, reward, hot);
-    scalar_policy proxy = model_reward("proxy", start, pairs_, {});
+    scalar_policy proxy = model_reward("proxy", start, {.pairs = pairs_});
     proximal({.method = "ppo_proxy", .proxy = &proxy, .kl_scale = 0, .rate_scale = 2.5}, start, reward);
   }
 

@@ -12,6 +12,7 @@
 #include "align/streams.hpp"
 #include "rlhf/backend/eigen.hpp"
 #include "rlhf/train/evaluate.hpp"
+#include "rlhf/train/labelled.hpp"
 #include "rlhf/train/on_policy.hpp"
 #include "rlhf/train/preference.hpp"
 #include "rlhf/train/supervised.hpp"
@@ -68,7 +69,10 @@ class rehearsal_of_run {
     }
     scalar_policy scores(pool_, scalar_model<float>(start.model()));
     const reward_function reward = t_.rule ? reward_function(t_.rule) : reward_function(scores);
-    if (!t_.rule) model_reward("reward", scores, t_.reward_pairs, t_.reward_held_out.chosen.size());
+    if (!t_.rule && t_.reward.pairs.chosen.size() > 0)
+      model_reward("reward", scores, t_.reward.pairs, t_.reward.held_out.chosen.size());
+    else if (!t_.rule)
+      reward_of_labels(scores);
 
     const auto take = [&](std::int64_t n) {
       rlhf::prompt_list out;
@@ -99,6 +103,7 @@ class rehearsal_of_run {
       }
     }
     if (wanted("dpo") || wanted("rto")) prefer("dpo", start, pairs, pair_count, judged);
+    if (wanted("kto")) learn_labels(start, judged);
     if (wanted("rebel")) {
       policy model(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
       rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
@@ -144,7 +149,8 @@ class rehearsal_of_run {
  private:
   [[nodiscard]] rlhf::random_key key(std::uint64_t which) const { return {s_.seed, which}; }
   [[nodiscard]] bool wanted(const char* name) const {
-    return std::find(s_.algorithms.begin(), s_.algorithms.end(), name) != s_.algorithms.end();
+    const std::vector<std::string>& list = s_.algorithms.empty() ? t_.algorithms : s_.algorithms;
+    return std::find(list.begin(), list.end(), name) != list.end();
   }
   void add(const char* name, std::int64_t steps, double seconds) { plan_.stages.push_back({name, steps, seconds}); }
 
@@ -198,6 +204,45 @@ class rehearsal_of_run {
     // Scoring takes a third of an update's three passes.
     add(name, steps, one * static_cast<double>(steps) + one / 3 * static_cast<double>(divided_up(held_out, r_.batch)));
   }
+  [[nodiscard]] rlhf::labelled_responses first_labels(std::int64_t n) const {
+    const rlhf::labelled_responses& all = t_.reward.labels;
+    std::vector<std::int64_t> rows;
+    for (std::int64_t i = 0; i < std::min(n, all.response.size()); ++i) rows.push_back(i);
+    return {all.response.select(rows),
+            {all.label.begin(), all.label.begin() + static_cast<std::ptrdiff_t>(rows.size())},
+            {}};
+  }
+  void reward_of_labels(scalar_policy& model) {
+    rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
+    const rlhf::labelled_responses some = first_labels(8 * r_.batch);
+    std::int64_t seen = 0;
+    const double one = of_update(seen, [&](auto&& observe) {
+      rlhf::train_reward_outcomes(
+          cpu_, model, update, some,
+          {.batch = std::min(r_.batch, some.response.size()), .epochs = 2, .key = key(rehearsal)}, observe);
+    });
+    const std::int64_t steps = r_.reward_epochs * divided_up(t_.reward.labels.response.size(), r_.batch);
+    add("reward", steps,
+        one * static_cast<double>(steps) +
+            one / 3 * static_cast<double>(divided_up(t_.reward.held_out_labels.response.size(), r_.batch)));
+  }
+  void learn_labels(policy& start, double judged) {
+    policy model(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
+    rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
+    const std::int64_t batch = 2 * r_.dpo.batch, count = t_.reward.labels.response.size();
+    const rlhf::labelled_responses some = first_labels(8 * batch);
+    std::int64_t seen = 0;
+    const double one = of_update(seen, [&](auto&& observe) {
+      rlhf::train_unpaired(cpu_, model, start, update, some,
+                           {.batch = std::min(batch, some.response.size()), .epochs = 2, .key = key(rehearsal)},
+                           rlhf::unpaired_loss{rlhf::kto{}}, observe);
+    });
+    const std::int64_t steps = r_.dpo.epochs * divided_up(count, batch),
+                       every = std::max<std::int64_t>(1, steps / r_.iterations);
+    add("kto", steps,
+        one * static_cast<double>(steps) + one / 4 * static_cast<double>(divided_up(count, batch)) +
+            judged * static_cast<double>(divided_up(steps, every)));
+  }
   void prefer(const char* name, policy& start, const rlhf::preference_pairs& pairs, std::int64_t count, double judged) {
     policy model(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
@@ -234,7 +279,8 @@ double disk_need(const settings& s, const task& t) {
   const auto model = 4 * static_cast<double>(transformer<float>(t.shape).size());
   // A checkpoint holds parameters and two moments of policy and critic; one more than are kept while the newest is written.
   const double checkpoints = 6 * model * static_cast<double>(s.keep + 1);
-  const double models = model * static_cast<double>(s.algorithms.size() + 2 + (s.overoptimise ? 3 : 0));
+  const double models =
+      model * static_cast<double>(std::max(s.algorithms.size(), t.algorithms.size()) + 3 + (s.overoptimise ? 3 : 0));
   return checkpoints + models + 4e6;  // metrics, figures and the report
 }
 

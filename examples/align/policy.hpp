@@ -59,6 +59,24 @@ void in_parts(const rlhf::responses& batch, F&& f) {
   return batch.size() <= part_sequences && static_cast<std::int64_t>(batch.tokens().size()) <= part_tokens;
 }
 
+/// The same responses, their prompts read from further on where prompt and response together are longer than the context
+/// (KTO puts responses behind prompts that they were not cut for).
+[[nodiscard]] inline rlhf::responses fitted(const rlhf::responses& batch, std::int64_t context) {
+  const auto size = [&](std::int64_t i) {
+    return static_cast<std::int64_t>(batch.prompt(i).size() + batch.response(i).size());
+  };
+  bool fits = true;
+  for (std::int64_t i = 0; i < batch.size(); ++i) fits = fits && size(i) <= context;
+  if (fits) return batch;
+  rlhf::responses out;
+  for (std::int64_t i = 0; i < batch.size(); ++i) {
+    const auto prompt = batch.prompt(i);
+    const auto over = std::clamp<std::int64_t>(size(i) - context, 0, static_cast<std::int64_t>(prompt.size()) - 1);
+    out.add(prompt.subspan(static_cast<std::size_t>(over)), batch.response(i));
+  }
+  return out;
+}
+
 /// Where a completion ends.
 struct sampling_limits {
   int new_tokens = 0;          ///< at most so many; 0: when the context is full
@@ -81,14 +99,14 @@ class language_policy {
   [[nodiscard]] std::span<float> gradient() { return gradient_; }
 
   void log_probs(const rlhf::responses& batch, std::span<float> out) {
-    last_ = batch;
+    last_ = fitted(batch, model_.net.options().context);
     std::size_t done = 0;
-    in_parts(batch, [&](std::int64_t first, std::int64_t last) {
+    in_parts(last_, [&](std::int64_t first, std::int64_t last) {
       const std::size_t tokens = score(first, last);
       std::copy_n(logp_.begin(), tokens, out.begin() + static_cast<std::ptrdiff_t>(done));
       done += tokens;
     });
-    whole_ = one_part(batch);
+    whole_ = one_part(last_);
   }
 
   void backward(std::span<const float> grad_logp) {

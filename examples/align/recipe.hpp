@@ -37,6 +37,7 @@ struct recipe {
   double reward_rate = 2e-3;
   std::int64_t reward_pairs = 16384;     ///< labelled pairs that the reward model learns from
   std::int64_t preference_pairs = 8192;  ///< of samples, judged by the reward, for DPO
+  std::int64_t most_pairs = 0;           ///< of a user's preferences that are learned from, the first ones; 0: all
   std::int64_t batch = 64;               ///< of SFT and of the reward model
   std::int64_t iterations = 24;          ///< of the methods that sample; DPO is measured as often
   std::int64_t prompts = 256;            ///< of an iteration
@@ -84,6 +85,7 @@ struct recipe {
   recipe r;
   r.reward_epochs = quick ? 1 : 2;
   r.reward_rate = 3e-4;
+  r.most_pairs = quick ? 64 : 0;
   r.batch = 32;
   r.iterations = quick ? 2 : 8;
   r.prompts = quick ? 8 : 64;

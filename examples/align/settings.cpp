@@ -55,7 +55,8 @@ void declare(CLI::App& app, settings& s) {
   add("--data", s.data, "folder with female.txt and male.txt, a name a line; default: the names that come with rlhf")
       ->group("What to align");
 
-  add("--algorithm", s.algorithms, "dpo, rebel, ppo, rto; several with commas, in their order; default: all that fit")
+  add("--algorithm", s.algorithms,
+      "dpo, kto (of --pairs with labels), rebel, ppo, rto; several with commas; default: all that fit")
       ->delimiter(',')
       ->check(CLI::IsMember(algorithm_names()))
       ->group("The run");
@@ -80,6 +81,9 @@ void declare(CLI::App& app, settings& s) {
   add("--reward-pairs", r.reward_pairs, "labelled pairs of names for the reward model")->check(some)->group(sizes);
   add("--preference-pairs", r.preference_pairs, "pairs of samples, judged by the reward, for DPO")
       ->check(some)
+      ->group(sizes);
+  add("--most-pairs", r.most_pairs, "preferences of --pairs that are learned from, the first ones; 0: all")
+      ->check(none_or_some)
       ->group(sizes);
   add("--batch", r.batch, "sequences of an update of SFT, pairs of one of the reward model")->check(some)->group(sizes);
   add("--iterations", r.iterations, "iterations of the methods that sample, evaluations of DPO")
@@ -217,9 +221,9 @@ std::string configuration(const settings& s) {
         value == "true" || value == "false" || value.find_first_not_of("0123456789.e+-") == std::string::npos;
     std::string shown = value;
     if (name == "algorithm") {
-      shown = "[\"";
+      shown = value.empty() ? "[" : "[\"";
       for (const char c : value) shown += c == ',' ? "\", \"" : std::string(1, c);
-      shown += "\"]";
+      shown += value.empty() ? "]" : "\"]";
     } else if (!bare || value.empty()) {
       shown = '"' + value + '"';
     }
@@ -309,8 +313,6 @@ request read_command_line(int argc, char** argv) {
   }
   if (!out.compare.empty()) return out;
   if (const std::string wrong = contradiction(out.run); !wrong.empty()) out.exit = refuse(wrong);
-  if (out.run.algorithms.empty())
-    out.run.algorithms = out.run.subject() == subject::pairs ? std::vector<std::string>{"dpo"} : algorithm_names();
   if (out.exit < 0 && print) {
     std::fputs(configuration(out.run).c_str(), stdout);
     out.exit = 0;

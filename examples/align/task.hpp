@@ -9,9 +9,16 @@
 #include "align/run_folder.hpp"
 #include "align/settings.hpp"
 #include "align/transformer.hpp"
+#include "rlhf/train/labelled.hpp"
 #include "rlhf/train/preference.hpp"
 
 namespace align {
+
+/// What a reward is learned from: pairs, or single responses with a label where there are no pairs.
+struct reward_data {
+  rlhf::preference_pairs pairs = {}, held_out = {};
+  rlhf::labelled_responses labels = {}, held_out_labels = {};
+};
 
 struct task {
   subject what = subject::names;
@@ -21,7 +28,7 @@ struct task {
 
   /// The reward of a response, where it is a rule; else it is learned from these pairs.
   std::function<double(std::span<const std::int32_t> response)> rule = {};
-  rlhf::preference_pairs reward_pairs = {}, reward_held_out = {};
+  reward_data reward = {};
   /// Pairs for DPO; empty: samples of the start, judged by the reward.
   rlhf::preference_pairs preference = {};
 
@@ -33,10 +40,12 @@ struct task {
   std::int32_t end_token = 1;
   std::function<std::string(std::span<const std::int32_t>)> text = {};
 
+  std::vector<std::string> algorithms = {};  ///< that fit it, where the settings name none
+
   std::string title = {};  ///< of the report
   std::string story = {};  ///< its first paragraph, as HTML
   std::string unit = {};   ///< one response: "name", "story"
-  /// How scores of `reward_held_out` rank it, as JSON; empty where that is of no interest.
+  /// How scores of `reward.held_out` rank it, as JSON; empty where that is of no interest.
   std::function<std::string(std::span<const float> chosen, std::span<const float> rejected)> judge_pairs = {};
   std::map<std::string, std::string> tables = {};  ///< what reading the data found, as JSON
 };

@@ -39,11 +39,11 @@ std::shared_ptr<const tokenizer> begin_with_model(const settings& s, task& t) {
   return tokens;
 }
 
-/// Preferences as text and in tokens, side by side.
-struct read_pairs {
-  std::vector<preference> records;
-  tokenised_preferences tokens;
-};
+rlhf::labelled_responses as_labels(const tokenised_labels& from) {
+  rlhf::labelled_responses out{from.responses, {}, {}};
+  for (const std::uint8_t desirable : from.desirable) out.label.push_back(desirable != 0 ? 1.0f : 0.0f);
+  return out;
+}
 
 nlohmann::ordered_json told(const preference_data& data) {
   nlohmann::ordered_json skipped = nlohmann::ordered_json::object();
@@ -73,13 +73,14 @@ task names_task(const settings& s) {
   t.what = subject::names;
   t.corpus = as_responses(encode(names.train));
   t.corpus_held_out = as_responses(encode(names.held_out));
-  t.reward_pairs = as_pairs(female_over_male(names.train, static_cast<std::size_t>(s.how.reward_pairs), key));
-  t.reward_held_out = as_pairs(female_over_male(names.held_out, 2000, key));
+  t.reward.pairs = as_pairs(female_over_male(names.train, static_cast<std::size_t>(s.how.reward_pairs), key));
+  t.reward.held_out = as_pairs(female_over_male(names.held_out, 2000, key));
   t.prompts = {{name_tokens::begin}};
   t.judged_prompts = t.prompts;
   t.new_tokens = s.how.new_tokens;
   t.end_token = name_tokens::end;
   t.text = [](std::span<const std::int32_t> tokens) { return name_tokens::decode(tokens); };
+  t.algorithms = {"dpo", "rebel", "ppo", "rto"};
   t.title = "Aligning a small language model of names";
   t.story =
       "A character model was fitted to English first names. A reward model learned from pairs of a female and a male "
@@ -106,6 +107,7 @@ task stories_task(const settings& s) {
   t.judged_prompts = t.prompts;
   t.begins = true;
   t.end_token = tokenizer::begin;  // llama2.c's stories follow each other with it between them
+  t.algorithms = {"dpo", "rebel", "ppo", "rto"};
   t.title = "Aligning a story teller to cheerfulness";
   t.story =
       "A pretrained model continues stories that it began itself. The reward of a continuation is its sentiment: the "
@@ -126,80 +128,111 @@ task pairs_task(const settings& s) {
   t.end_token = tokenizer::end;
 
   const preference_data data = read_preferences(s.pairs, {.skip_bad = s.skip_bad});
+  preference_data judged;
   nlohmann::ordered_json found = told(data);
-  if (data.pairs.empty())
-    throw std::runtime_error(s.pairs + ": no pairs to learn from (" + std::to_string(data.rows) + " rows, " +
-                             std::to_string(data.singles.size()) + " of them unpaired)");
-  read_pairs train, held_out;
-  if (s.eval_pairs.empty()) {
-    const split_rows rows = split_by_prompt(std::span<const preference>(data.pairs), {.seed = s.seed});
-    train.records = select_rows(std::span<const preference>(data.pairs), std::span<const std::size_t>(rows.train));
-    held_out.records =
-        select_rows(std::span<const preference>(data.pairs), std::span<const std::size_t>(rows.held_out));
-  } else {
-    train.records = data.pairs;
-    preference_data other = read_preferences(s.eval_pairs, {.skip_bad = s.skip_bad});
-    held_out.records = std::move(other.pairs);
-    found["eval"] = told(other);
+  if (!s.eval_pairs.empty()) {
+    judged = read_preferences(s.eval_pairs, {.skip_bad = s.skip_bad});
+    found["eval"] = told(judged);
   }
-  train.tokens = tokenised_pairs(train.records, encode, limits);
-  held_out.tokens = tokenised_pairs(held_out.records, encode, limits);
-  if (train.tokens.pairs.chosen.size() == 0 || held_out.tokens.pairs.chosen.size() == 0)
-    throw std::runtime_error(s.pairs + ": " + std::to_string(train.tokens.pairs.chosen.size()) +
-                             " pairs to train on and " + std::to_string(held_out.tokens.pairs.chosen.size()) +
+  // What is held out: the other file, or a fifth of the prompts.
+  const auto parts = [&]<class Record>(const std::vector<Record>& all, const std::vector<Record>& other) {
+    const std::span<const Record> rows(all);
+    if (!s.eval_pairs.empty()) return std::pair{all, other};
+    const split_rows split = split_by_prompt(rows, {.seed = s.seed});
+    return std::pair{select_rows(rows, std::span<const std::size_t>(split.train)),
+                     select_rows(rows, std::span<const std::size_t>(split.held_out))};
+  };
+  auto [train, held_out] = parts(data.pairs, judged.pairs);
+  auto [train_singles, held_out_singles] = parts(data.singles, judged.singles);
+  if (const auto most = static_cast<std::size_t>(s.how.most_pairs); most > 0) {
+    train.resize(std::min(train.size(), most));
+    train_singles.resize(std::min(train_singles.size(), most));
+  }
+  const tokenised_preferences pairs = tokenised_pairs(train, encode, limits),
+                              other = tokenised_pairs(held_out, encode, limits);
+  const tokenised_labels singles = tokenised_responses(train_singles, encode, limits),
+                         other_singles = tokenised_responses(held_out_singles, encode, limits);
+  const std::int64_t to_learn = pairs.pairs.chosen.size() + singles.responses.size(),
+                     to_judge = other.pairs.chosen.size() + other_singles.responses.size();
+  if (to_learn == 0 || to_judge == 0)
+    throw std::runtime_error(s.pairs + ": " + std::to_string(data.rows) + " rows give " + std::to_string(to_learn) +
+                             " preferences to learn from and " + std::to_string(to_judge) +
                              " to judge by; both need some");
-  found["train"] = train.tokens.pairs.chosen.size();
-  found["held_out"] = held_out.tokens.pairs.chosen.size();
-  found["prompts_cut"] = train.tokens.prompts_cut + held_out.tokens.prompts_cut;
-  found["responses_cut"] = train.tokens.responses_cut + held_out.tokens.responses_cut;
+  const std::int64_t prompts_cut =
+                         pairs.prompts_cut + other.prompts_cut + singles.prompts_cut + other_singles.prompts_cut,
+                     responses_cut = pairs.responses_cut + other.responses_cut + singles.responses_cut +
+                                     other_singles.responses_cut;
+  found["pairs_to_learn"] = pairs.pairs.chosen.size();
+  found["pairs_held_out"] = other.pairs.chosen.size();
+  found["labels_to_learn"] = singles.responses.size();
+  found["labels_held_out"] = other_singles.responses.size();
+  found["prompts_cut"] = prompts_cut;
+  found["responses_cut"] = responses_cut;
   t.tables["data"] = found.dump();
-  std::fprintf(stderr,
-               "pairs          %lld to train on, %lld held out; cut to the context: %lld prompts, %lld responses\n",
-               static_cast<long long>(train.tokens.pairs.chosen.size()),
-               static_cast<long long>(held_out.tokens.pairs.chosen.size()),
-               static_cast<long long>(train.tokens.prompts_cut + held_out.tokens.prompts_cut),
-               static_cast<long long>(train.tokens.responses_cut + held_out.tokens.responses_cut));
+  const auto say = [](const char* what, std::int64_t learn, std::int64_t judge_by) {
+    if (learn + judge_by > 0)
+      std::fprintf(stderr, "%-14s %lld to learn from, %lld held out\n", what, static_cast<long long>(learn),
+                   static_cast<long long>(judge_by));
+  };
+  say("pairs", pairs.pairs.chosen.size(), other.pairs.chosen.size());
+  say("labels", singles.responses.size(), other_singles.responses.size());
+  if (prompts_cut + responses_cut > 0)
+    std::fprintf(stderr, "               cut to the model's context of %d: %lld prompts, %lld responses\n",
+                 t.shape.context, static_cast<long long>(prompts_cut), static_cast<long long>(responses_cut));
   for (const auto& [reason, rows] : data.skipped)
     std::fprintf(stderr, "               %lld rows skipped: %s (first: %s)\n", static_cast<long long>(rows.count),
                  reason.c_str(), rows.first_message.c_str());
 
-  // Lengths in bytes of the text as it was given, the same measure for every model.
-  const auto chosen_length = lengths(held_out.records, held_out.tokens.records, &preference::chosen),
-             rejected_length = lengths(held_out.records, held_out.tokens.records, &preference::rejected);
-  t.judge_pairs = [chosen_length, rejected_length](std::span<const float> chosen, std::span<const float> rejected) {
-    return to_json(judge(std::vector<double>(chosen.begin(), chosen.end()),
-                         std::vector<double>(rejected.begin(), rejected.end()), chosen_length, rejected_length))
-        .dump();
-  };
-  const bag_of_words baseline = bag_of_words::fit(train.records, {.seed = s.seed});
-  std::vector<float> chosen, rejected;
-  for (const std::int64_t i : held_out.tokens.records) {
-    chosen.push_back(static_cast<float>(baseline.score(held_out.records[static_cast<std::size_t>(i)].chosen)));
-    rejected.push_back(static_cast<float>(baseline.score(held_out.records[static_cast<std::size_t>(i)].rejected)));
+  t.reward = {pairs.pairs, other.pairs, as_labels(singles), as_labels(other_singles)};
+  t.preference = pairs.pairs;
+  if (pairs.pairs.chosen.size() > 0) t.algorithms.emplace_back("dpo");
+  if (singles.responses.size() > 0) t.algorithms.emplace_back("kto");
+  for (const std::string& a : s.algorithms) {
+    if ((a == "dpo" || a == "rto") && pairs.pairs.chosen.size() == 0)
+      throw std::runtime_error("--algorithm " + a + " wants pairs, but " + s.pairs +
+                               " has single responses only: kto learns from those");
+    if (a == "kto" && singles.responses.size() == 0)
+      throw std::runtime_error("--algorithm kto wants single responses with labels, but " + s.pairs +
+                               " has pairs only: dpo learns from those");
   }
-  t.tables["bag of words"] = t.judge_pairs(chosen, rejected);
+  if (other.pairs.chosen.size() > 0) {
+    // Lengths in bytes of the text as it was given, the same measure for every model.
+    const auto chosen_length = lengths(held_out, other.records, &preference::chosen),
+               rejected_length = lengths(held_out, other.records, &preference::rejected);
+    t.judge_pairs = [chosen_length, rejected_length](std::span<const float> chosen, std::span<const float> rejected) {
+      return to_json(judge(std::vector<double>(chosen.begin(), chosen.end()),
+                           std::vector<double>(rejected.begin(), rejected.end()), chosen_length, rejected_length))
+          .dump();
+    };
+    if (!train.empty()) {
+      const bag_of_words baseline = bag_of_words::fit(train, {.seed = s.seed});
+      std::vector<float> chosen, rejected;
+      for (const std::int64_t i : other.records) {
+        chosen.push_back(static_cast<float>(baseline.score(held_out[static_cast<std::size_t>(i)].chosen)));
+        rejected.push_back(static_cast<float>(baseline.score(held_out[static_cast<std::size_t>(i)].rejected)));
+      }
+      t.tables["bag of words"] = t.judge_pairs(chosen, rejected);
+    }
+  }
 
-  t.reward_pairs = train.tokens.pairs;
-  t.preference = train.tokens.pairs;
-  t.reward_held_out = held_out.tokens.pairs;
-  const std::int64_t room = t.shape.context - std::max<std::int64_t>(1, s.how.new_tokens);
+  const std::int64_t room = std::max<std::int64_t>(1, t.shape.context - std::max<std::int64_t>(1, s.how.new_tokens));
   const auto prompts = [&](const rlhf::responses& from, rlhf::prompt_list& to) {
     for (std::int64_t i = 0; i < from.size(); ++i) {
       std::vector<std::int32_t> one(from.prompt(i).begin(), from.prompt(i).end());
       // What does not leave room for a response loses its beginning, as in the pairs.
       if (const auto size = static_cast<std::int64_t>(one.size()); size > room)
-        one.erase(one.begin() + 1, one.begin() + 1 + (size - std::max<std::int64_t>(1, room)));
+        one.erase(one.begin() + 1, one.begin() + 1 + (size - room));
       to.push_back(std::move(one));
     }
   };
-  prompts(train.tokens.pairs.chosen, t.prompts);
-  prompts(held_out.tokens.pairs.chosen, t.judged_prompts);
+  for (const rlhf::responses* from : {&t.reward.pairs.chosen, &t.reward.labels.response}) prompts(*from, t.prompts);
+  for (const rlhf::responses* from : {&t.reward.held_out.chosen, &t.reward.held_out_labels.response})
+    prompts(*from, t.judged_prompts);
   t.title = "Learning from preferences";
   t.story =
-      "A reward model and a policy (DPO) learned from pairs of responses of which people preferred one. What both say "
-      "about pairs "
-      "that neither has seen is in the table of held-out preferences, with word counts and length as baselines beside "
-      "them.";
+      "A reward model and a policy learned from what people prefer: DPO from pairs of responses, KTO from single ones "
+      "with a label. What "
+      "they say about preferences that none of them has seen is below, with word counts and length as baselines.";
   t.unit = "response";
   return t;
 }

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Everything that rlhf-align takes beside names, on small files: modes.sh RLHF_ALIGN ALIGN_INPUTS WORK_FOLDER
+set -euo pipefail
+align=$1 inputs=$2 work=$3
+rm -rf "$work"
+mkdir -p "$work"
+cd "$work"
+"$inputs" .
+
+die() { printf 'FAILED: %s\n' "$*" && exit 1; }
+runs() { "$@" >log 2>&1 || die "$*: $(cat log)"; }
+says() { grep -qF -- "$1" log || die "'$(cat log)' does not say '$1'"; }
+refuses() {  # expected words, command...
+  local words=$1
+  shift
+  if "$@" >log 2>&1; then die "accepted: $*"; fi
+  says "$words"
+}
+small=(--quick --iterations 2 --prompts 8 --judged 16 --frontier 64 --preference-pairs 32 --new-tokens 8 --threads 2)
+model=(--model model.bin --tokenizer tok.bin)
+
+# A pretrained model and a lexicon: all algorithms, both regimes; the same from either form of the file.
+runs "$align" "${model[@]}" --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --out stories
+for method in best_of_n dpo rebel ppo rto dpo_hot ppo_proxy; do
+  grep -q "\"method\": \"$method\"" stories/report.json || die "no $method in the report"
+done
+for part in 'Reward against KL' 'Too far' 'Samples, before and after' 'All settings' '</html>'; do
+  grep -qF "$part" stories/report.html || die "the report has no '$part'"
+done
+runs "$align" --model model.safetensors --tokenizer tok.bin --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --threads 1 --out again
+cmp stories/curves.csv again/curves.csv || die "the model in safetensors, or another number of threads, gives another run"
+cmp stories/models/rto.safetensors again/models/rto.safetensors || die "another RTO policy"
+# What a run leaves is a model to begin with.
+runs "$align" --model stories/models/dpo.safetensors --tokenizer tok.bin --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --algorithm rebel --no-overoptimise --out next
+! grep -q '"method": "dpo' next/report.json || die "an algorithm nobody asked for"
+
+# Pairs: a reward model and DPO, judged on what is held out or on a file.
+runs "$align" "${model[@]}" --pairs pairs.jsonl "${small[@]}" --reward-epochs 20 --reward-rate 0.01 --out pairs
+says "held-out pairs"
+grep -q '"reward_accuracy": 1.0' pairs/summary.json || die "polite pairs are not learned: $(grep accuracy pairs/summary.json)"
+for table in '"bag of words"' '"reward"' '"dpo"' '"longer_wins"' '"temperature"'; do grep -q "$table" pairs/summary.json || die "no $table"; done
+grep -qF 'Held-out preferences' pairs/report.html || die "no table of held-out preferences"
+gzip -k pairs.jsonl
+runs "$align" "${model[@]}" --pairs pairs.jsonl.gz --eval-pairs one.jsonl "${small[@]}" --out evaluated
+says "1 held out"
+runs "$align" "${model[@]}" --pairs long.jsonl "${small[@]}" --most-pairs 0 --out long
+says "cut to the model's context of 48"
+# Labels: outcomes and KTO.
+runs "$align" "${model[@]}" --pairs singles.jsonl "${small[@]}" --reward-epochs 20 --reward-rate 0.01 --out singles
+says "held-out labels"
+grep -q '"method": "kto"' singles/report.json || die "no KTO"
+grep -q '"reward_accuracy": 1.0' singles/summary.json || die "labels are not learned: $(grep accuracy singles/summary.json)"
+
+# Bad rows: where, why; counted on request.
+refuses "bad.jsonl:61:" "$align" "${model[@]}" --pairs bad.jsonl "${small[@]}" --out bad
+[[ ! -e bad ]] || die "a folder was made before the data were read"
+runs "$align" "${model[@]}" --pairs bad.jsonl --skip-bad "${small[@]}" --out bad
+says "1 rows skipped"
+refuses "both need some" "$align" "${model[@]}" --pairs empty.jsonl "${small[@]}" --out none
+refuses "dpo learns from those" "$align" "${model[@]}" --pairs pairs.jsonl --algorithm kto "${small[@]}" --out none
+refuses "kto learns from those" "$align" "${model[@]}" --pairs singles.jsonl --algorithm dpo "${small[@]}" --out none
+
+# Bad models: before anything starts.
+lexicon=(--lexicon lexicon.txt "${small[@]}" --out none)
+refuses "short.bin" "$align" --model short.bin --tokenizer tok.bin "${lexicon[@]}"
+refuses "nan.bin" "$align" --model nan.bin --tokenizer tok.bin "${lexicon[@]}"
+says "tok_embeddings"
+refuses "tok.bin" "$align" --model other-vocabulary.bin --tokenizer tok.bin "${lexicon[@]}"
+refuses "context of 48" "$align" "${model[@]}" --lexicon lexicon.txt --quick --prompt-tokens 30 --new-tokens 30 --out none
+[[ ! -e none ]] || die "a folder was made for a run that could not start"
+
+# Settings: a file, its printed form, the nearest name, contradictions.
+runs "$align" "${model[@]}" --lexicon lexicon.txt --seed 7 --print-config
+cp log config.toml
+runs "$align" --config config.toml --print-config
+cmp log config.toml || die "the printed settings are not what they were"
+echo 'dpo-bata = 1' >wrong.toml
+refuses 'the nearest is `dpo-beta`' "$align" --config wrong.toml
+refuses "the nearest is --iterations" "$align" --iteratons 3
+refuses "needs --model" "$align" --pairs pairs.jsonl
+refuses "needs --tokenizer" "$align" --model model.bin
+refuses "two rewards" "$align" "${model[@]}" --pairs pairs.jsonl --lexicon lexicon.txt
+refuses "--anew" "$align" --resume --anew
+
+# A plan promises numbers and writes nothing.
+runs "$align" "${model[@]}" --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --plan --out planned
+says "memory"
+[[ ! -e planned ]] || die "a plan made a folder"
+
+# Runs joined.
+runs "$align" "${model[@]}" --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --seed 2 --out other
+runs "$align" compare stories other --out joined
+grep -q '^rto,2,' joined/compare.csv && grep -q 'Seeds 1, 2' joined/report.html || die "the comparison is not of two runs"
+mkdir nothing
+refuses "no finished run" "$align" compare stories nothing --out joined
+refuses "is about" "$align" compare stories pairs --out joined
+echo "all ways to run: fine"
