@@ -6,9 +6,7 @@
 #include <vector>
 
 #include "rlhf/algorithm/critic_free.hpp"
-#include "rlhf/train/metrics.hpp"
-#include "rlhf/train/rollout.hpp"
-#include "rlhf/train/update.hpp"
+#include "rlhf/train/policy_epochs.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -146,7 +144,7 @@ void train_group(B& be, const Algorithm& algorithm, Policy& policy, Reference& r
                                  "2 or more: an advantage within a group of one is 0"));
   iteration now{.number = options.done, .of = options.iterations, .tokens = options.tokens_done};
   for (std::int64_t i = options.done; i < options.iterations; ++i) {
-    statistics metrics, policy_metrics;
+    statistics metrics;
     const group_detail::sampled_groups sampled = group_detail::sample(be, algorithm, policy, reference, reward, prompts,
                                                                       i, options, update.optimiser.steps, metrics);
     const rollout& r = sampled.kept;
@@ -163,32 +161,9 @@ void train_group(B& be, const Algorithm& algorithm, Policy& policy, Reference& r
     or_throw(algorithm.prepare(be, r.batch.layout(), in, group_rollout_outputs<float>{shaped, advantage}));
     describe(r, shaped, metrics);
 
-    std::vector<float> logp, gradient;
-    for_each_minibatch(
-        sampled.teaches ? r.batch.size() : 0, {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)},
-        [&](std::span<const std::int64_t> rows) {
-          const responses batch = r.batch.select(rows);
-          const auto part = [&](const std::vector<float>& v) {
-            return r.batch.select(rows, std::span<const float>(v));
-          };
-          const std::vector<float> old_logp = part(r.old_logp), ref_logp = part(r.ref_logp), a = part(advantage);
-          logp.resize(old_logp.size());
-          gradient.resize(old_logp.size());
-          float loss = 0;
-          policy.log_probs(batch, logp);
-          statistics found;
-          or_throw(algorithm.policy(
-              be, batch.layout(),
-              token_inputs<float>{.logp = logp, .old_logp = old_logp, .ref_logp = ref_logp, .advantage = a},
-              token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &found}));
-          policy_metrics.merge(found);
-          if (found["approx_kl_k3"] > options.stop_kl) return false;
-          policy.backward(gradient);
-          policy_metrics.add("loss", static_cast<double>(loss), 1);
-          metrics.add("grad_norm", update.apply(policy), 1);
-          return true;
-        });
-    add_renamed(policy_metrics, policy_metric_names, metrics);
+    if (sampled.teaches)
+      policy_epochs(be, algorithm, policy, update, r, advantage,
+                    {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)}, options.stop_kl, metrics);
     now.after(r, i, metrics);
     now.tokens += sampled.dropped_tokens;
     if (!tell(observe, now)) return;

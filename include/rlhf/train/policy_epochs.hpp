@@ -1,0 +1,45 @@
+#pragma once
+// The part that all policy gradients without a critic share: epochs of minibatches over rollouts and their advantages.
+
+#include <vector>
+
+#include "rlhf/driver/policy_loss.hpp"
+#include "rlhf/train/metrics.hpp"
+#include "rlhf/train/rollout.hpp"
+#include "rlhf/train/update.hpp"
+
+namespace rlhf::inline v1 {
+
+/// Epochs on the policy: for each minibatch log-probabilities, `algorithm.policy(...)`, gradient, step; until `stop_kl`.
+///
+/// `advantage` has an element for each token. Metrics: `policy/...`, `loss/policy_avg`, `grad_norm`. Throws rlhf::error.
+template <class B, class Algorithm, class Policy, class Schedule>
+void policy_epochs(B& be, const Algorithm& algorithm, Policy& policy, parameter_update<Schedule>& update,
+                   const rollout& r, const std::vector<float>& advantage, const loop_options& options, double stop_kl,
+                   statistics& metrics) {
+  std::vector<float> logp, gradient;
+  statistics policy_metrics;
+  for_each_minibatch(r.batch.size(), options, [&](std::span<const std::int64_t> rows) {
+    const responses batch = r.batch.select(rows);
+    const auto part = [&](const std::vector<float>& v) { return r.batch.select(rows, std::span<const float>(v)); };
+    const std::vector<float> old_logp = part(r.old_logp), ref_logp = part(r.ref_logp), a = part(advantage);
+    logp.resize(old_logp.size());
+    gradient.resize(old_logp.size());
+    float loss = 0;
+    policy.log_probs(batch, logp);
+    statistics found;
+    or_throw(
+        algorithm.policy(be, batch.layout(),
+                         token_inputs<float>{.logp = logp, .old_logp = old_logp, .ref_logp = ref_logp, .advantage = a},
+                         token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &found}));
+    policy_metrics.merge(found);
+    if (found["approx_kl_k3"] > stop_kl) return false;
+    policy.backward(gradient);
+    policy_metrics.add("loss", static_cast<double>(loss), 1);
+    metrics.add("grad_norm", update.apply(policy), 1);
+    return true;
+  });
+  add_renamed(policy_metrics, policy_metric_names, metrics);
+}
+
+}  // namespace rlhf::inline v1
