@@ -75,7 +75,7 @@ template <class Policy>
 }
 
 /// The same slope for every token of a response.
-[[nodiscard]] inline std::vector<float> spread(const responses& batch, const std::vector<float>& of_response) {
+[[nodiscard]] inline std::vector<float> to_tokens(const responses& batch, const std::vector<float>& of_response) {
   std::vector<float> out;
   for (std::int64_t i = 0; i < batch.size(); ++i)
     out.insert(out.end(), batch.response(i).size(), of_response[static_cast<std::size_t>(i)]);
@@ -138,7 +138,7 @@ void train_unpaired(B& be, Policy& policy, Reference& reference, parameter_updat
     if constexpr (compared) in.reference_point = {&baseline, 1};
     if (!weight.empty()) in.weight = weight;
     or_throw(loss(be, in, unpaired_outputs<float>{.loss = {&value, 1}, .grad_logp = gradient, .stats = &metrics}));
-    policy.backward(spread(batch, gradient));
+    policy.backward(to_tokens(batch, gradient));
     metrics.add("loss", static_cast<double>(value), 1);
     metrics.add("grad_norm", update.apply(policy), 1);
     ++now.step;
