@@ -11,6 +11,10 @@ experiment x04_token_reward_learning();
 experiment x05_search();
 experiment x06_rebel_is_natural_gradient();
 experiment x07_mirror_descent_envelope();
+experiment x08_regression_floor();
+experiment x09_intransitive();
+experiment x10_kl_estimators();
+experiment x11_shaping_invariance();
 
 std::vector<experiment> all_experiments() {
   return {
@@ -21,6 +25,10 @@ std::vector<experiment> all_experiments() {
       x05_search(),
       x06_rebel_is_natural_gradient(),
       x07_mirror_descent_envelope(),
+      x08_regression_floor(),
+      x09_intransitive(),
+      x10_kl_estimators(),
+      x11_shaping_invariance(),
   };
 }
 

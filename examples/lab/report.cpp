@@ -46,11 +46,12 @@ std::string lower(std::string s) {
 /// HTML as plain text: for terminals, JSON and gnuplot.
 std::string plain(const std::string& html) {
   static const std::vector<std::pair<std::string, std::string>> entities = {
-      {"&lt;", "<"},        {"&gt;", ">"},    {"&plusmn;", "+-"}, {"&le;", "<="},     {"&ge;", ">="},
-      {"&minus;", "-"},     {"&nbsp;", " "},  {"&ndash;", "-"},   {"&amp;", "&"},     {"&times;", "x"},
-      {"&middot;", " "},    {"&rarr;", "->"}, {"&infin;", "inf"}, {"&sum;", "sum"},   {"&prop;", "~"},
-      {"&radic;", "sqrt "}, {"&int;", "int"}, {"&ne;", "!="},     {"&asymp;", "~"},   {"&nabla;", "grad "},
-      {"&part;", "d"},      {"&Vert;", "|"},  {"&prime;", "'"},   {"&hellip;", "..."}};
+      {"&lt;", "<"},        {"&gt;", ">"},    {"&plusmn;", "+-"}, {"&le;", "<="},      {"&ge;", ">="},
+      {"&minus;", "-"},     {"&nbsp;", " "},  {"&ndash;", "-"},   {"&amp;", "&"},      {"&times;", "x"},
+      {"&middot;", " "},    {"&rarr;", "->"}, {"&infin;", "inf"}, {"&sum;", "sum"},    {"&prop;", "~"},
+      {"&radic;", "sqrt "}, {"&int;", "int"}, {"&ne;", "!="},     {"&asymp;", "~"},    {"&nabla;", "grad "},
+      {"&part;", "d"},      {"&Vert;", "|"},  {"&prime;", "'"},   {"&hellip;", "..."}, {"&Prime;", "''"},
+      {"&rArr;", "=>"},     {"&sup2;", "^2"}, {"&#770;", "_hat"}};
   std::string out;
   for (std::size_t i = 0; i < html.size();) {
     if (html[i] == '<') {
