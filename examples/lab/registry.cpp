@@ -15,6 +15,10 @@ experiment x08_regression_floor();
 experiment x09_intransitive();
 experiment x10_kl_estimators();
 experiment x11_shaping_invariance();
+experiment x12_frozen_value();
+experiment x13_vine_values();
+experiment x14_tdpo_gradient();
+experiment x15_dense_credit();
 
 std::vector<experiment> all_experiments() {
   return {
@@ -29,6 +33,10 @@ std::vector<experiment> all_experiments() {
       x09_intransitive(),
       x10_kl_estimators(),
       x11_shaping_invariance(),
+      x12_frozen_value(),
+      x13_vine_values(),
+      x14_tdpo_gradient(),
+      x15_dense_credit(),
   };
 }
 
