@@ -46,7 +46,7 @@ struct floor_of {
 floor_of measure(const random_numbers& numbers, double epsilon, double coverage) {
   floor_of out;
   const double delta = std::sqrt(coverage * epsilon);
-  for (const double ratio : geometric(0.25, 4, 57)) {
+  for (const double ratio : geometric(0.26, 4, 57)) {
     const biased_bandit bandit(numbers, epsilon, coverage, ratio * delta);
     const vector last = bandit.after(1e9);
     if (bandit.gap(last) > out.gap) {
