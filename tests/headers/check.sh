@@ -21,7 +21,7 @@ while IFS= read -r header; do
     distributed/mpi.hpp | distributed/nccl.hpp) continue ;;
   esac
   if [[ $variant == no_exceptions ]]; then
-    case $header in core/throw.hpp | policy/* | train/* | theory/*) continue ;; esac  # these throw, and say so
+    case $header in core/throw.hpp | formulation/* | policy/* | train/* | theory/*) continue ;; esac  # these throw, and say so
     flags+=(-fno-exceptions -fno-rtti)
   fi
   checked=$((checked + 1))

@@ -23,7 +23,7 @@ BEGIN {
   sees["distributed"] = "core math communicator"
   sees["train"] = sees["algorithm"] " algorithm policy communicator"
   sees["interop"] = "core"
-  sees["theory"] = "core math formulation objective"
+  sees["theory"] = "core math " formulas
   sees["umbrella"] = sees["algorithm"] " algorithm version"
 
   # Other libraries, by the headers that may name them; everything else has the standard library only.

@@ -89,7 +89,10 @@ struct value_incentive {
       for (int k = 0; k < 40 && !moved; ++k, share /= 2) {
         vector next = calibrated(reward - share * free.cwiseProduct(step)).cwiseMax(-bound).cwiseMin(bound);
         population_loss there = at(next);
-        if (there.loss < here.loss) {
+        // At the bottom the loss itself no longer tells; then the gradient does.
+        if (there.loss < here.loss ||
+            (there.loss <= here.loss + 1e-12 * std::fabs(here.loss) &&
+             there.gradient.cwiseProduct(free).cwiseAbs().maxCoeff() < beta * g.cwiseAbs().maxCoeff())) {
           reward = std::move(next), here = std::move(there);
           moved = true;
         }
