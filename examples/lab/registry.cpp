@@ -19,6 +19,10 @@ experiment x12_frozen_value();
 experiment x13_vine_values();
 experiment x14_tdpo_gradient();
 experiment x15_dense_credit();
+experiment e01_pilaf_gradient();
+experiment e11_fast_rate();
+experiment e18_nash_dynamics();
+experiment e19_policy_gradient();
 
 std::vector<experiment> all_experiments() {
   return {
@@ -37,6 +41,10 @@ std::vector<experiment> all_experiments() {
       x13_vine_values(),
       x14_tdpo_gradient(),
       x15_dense_credit(),
+      e01_pilaf_gradient(),
+      e11_fast_rate(),
+      e18_nash_dynamics(),
+      e19_policy_gradient(),
   };
 }
 
