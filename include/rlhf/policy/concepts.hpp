@@ -49,6 +49,20 @@ concept describes_sampling = requires(P& p, const responses& r, std::span<float>
   p.describe_sampling(r, logp, mass);
 };
 
+/// Samples from the normalised powers of two policies, token by token: `sample_mixture(other, a, b, prompts, n, key)` draws
+/// each token from what is proportional to this policy to the a times the other one to the b.
+template <class P, class Other>
+concept mixing_policy =
+    requires(P& p, Other& other, double power, const prompt_list& prompts, std::int64_t n, random_key key) {
+      { p.sample_mixture(other, power, power, prompts, n, key) } -> std::same_as<responses>;
+    };
+
+/// Compares responses: `preferences(a, b, out)` writes for each pair of responses to the same prompt the probability [0, 1]
+/// that the one of `a` is preferred. A person, a model of one, a game.
+template <class J>
+concept compares_responses =
+    requires(J& j, const responses& a, const responses& b, std::span<float> out) { j.preferences(a, b, out); };
+
 /// Values of the states before each response token: `values(r, out)` [r.response_tokens()].
 template <class V>
 concept estimates_values = requires(V& v, const responses& r, std::span<float> out) { v.values(r, out); };

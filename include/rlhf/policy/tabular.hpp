@@ -63,7 +63,24 @@ class tabular_policy {
     });
   }
 
-  [[nodiscard]] responses greedy(const prompt_list& prompts) {
+  /// From policy^own other^theirs, normalised at each token.
+  [[nodiscard]] responses sample_mixture(const tabular_policy& other, double own, double theirs,
+                                         const prompt_list& prompts, std::int64_t n, random_key key) const {
+    if (other.parameters_.size() != parameters_.size() || other.vocabulary_ != vocabulary_)
+      throw std::invalid_argument("tabular_policy: sample_mixture: the other policy has another size");
+    const random_numbers numbers(key);
+    std::vector<float> mixed(static_cast<std::size_t>(vocabulary_));
+    return act(prompts, n, [&](const float* row, std::size_t p, std::int64_t s, std::int64_t t) {
+      const float* const their_row = other.parameters_.data() + (row - parameters_.data());
+      for (std::int64_t k = 0; k < vocabulary_; ++k)
+        mixed[static_cast<std::size_t>(k)] =
+            static_cast<float>(own * static_cast<double>(row[k]) + theirs * static_cast<double>(their_row[k]));
+      return draw(mixed.data(), numbers.uniform({static_cast<std::uint32_t>(p), static_cast<std::uint32_t>(s),
+                                                 static_cast<std::uint32_t>(t)}));
+    });
+  }
+
+  [[nodiscard]] responses greedy(const prompt_list& prompts) const {
     return act(prompts, 1, [&](const float* row, std::size_t, std::int64_t, std::int64_t) {
       return static_cast<std::int32_t>(std::max_element(row, row + vocabulary_) - row);
     });
@@ -153,6 +170,7 @@ class tabular_policy {
   responses last_;
 };
 
-static_assert(trainable_policy<tabular_policy> && sampling_policy<tabular_policy> && greedy_policy<tabular_policy>);
+static_assert(trainable_policy<tabular_policy> && sampling_policy<tabular_policy> && greedy_policy<tabular_policy> &&
+              mixing_policy<tabular_policy, tabular_policy>);
 
 }  // namespace rlhf::inline v1

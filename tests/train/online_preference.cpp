@@ -1,0 +1,354 @@
+// Online preference loops against the exact fixed points of their expected gradients.
+
+#include "rlhf/train/online_preference.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "support/catch.hpp"
+#include "train/world.hpp"
+
+using namespace rlhf;
+using namespace rlhf_test;
+
+namespace {
+
+constexpr double beta = 0.5;
+
+/// A judge without scores: rock, paper, scissors by the number of the response, and a little strength of each.
+struct game {
+  tabular_reward* reward;
+
+  [[nodiscard]] double wins(std::size_t a, std::size_t b) const {
+    const int turn = static_cast<int>(a % 3) - static_cast<int>(b % 3);
+    const double cycle = turn == 0 ? 0 : (turn == 1 || turn == -2) ? 0.2 : -0.2;
+    return 0.5 + cycle + 0.2 * std::tanh(reward->at(a) - reward->at(b));
+  }
+  void preferences(const responses& a, const responses& b, std::span<float> out) const {
+    const auto cell = [](const responses& r, std::int64_t i) {
+      return static_cast<std::size_t>(r.response(i)[0] * vocabulary + r.response(i)[1]);
+    };
+    for (std::int64_t i = 0; i < a.size(); ++i)
+      out[static_cast<std::size_t>(i)] = static_cast<float>(wins(cell(a, i), cell(b, i)));
+  }
+  /// The chance that each response wins against a sample of q.
+  [[nodiscard]] std::vector<double> against(const std::vector<double>& q) const {
+    std::vector<double> p(q.size());
+    for (std::size_t a = 0; a < q.size(); ++a)
+      for (std::size_t b = 0; b < q.size(); ++b) p[a] += q[b] * wins(a, b);
+    return p;
+  }
+};
+
+std::vector<double> softmax(std::vector<double> z) {
+  double sum = 0;
+  for (double& x : z) sum += x = std::exp(x);
+  for (double& x : z) x /= sum;
+  return z;
+}
+
+/// Descends from p: `slope(p)` is the expected d loss / d log-probability of each response.
+template <class Slope>
+std::vector<double> descend(const std::vector<double>& p, Slope&& slope, int steps = 6000, double rate = 1) {
+  std::vector<double> z;
+  for (const double x : p) z.push_back(std::log(x));
+  for (int k = 0; k < steps; ++k) {
+    const std::vector<double> q = softmax(z), g = slope(q);
+    double sum = 0;
+    for (const double x : g) sum += x;
+    for (std::size_t i = 0; i < z.size(); ++i) z[i] -= rate * (g[i] - q[i] * sum);
+  }
+  return softmax(z);
+}
+
+/// DPO's expected slopes on pairs (first ~ p, second ~ q) labelled by Bradley-Terry.
+std::vector<double> dpo_slope(const std::vector<double>& p, const std::vector<double>& q,
+                              const std::vector<double>& ref, const tabular_reward& reward) {
+  std::vector<double> g(p.size());
+  for (std::size_t a = 0; a < p.size(); ++a)
+    for (std::size_t b = 0; b < p.size(); ++b) {
+      const double margin = beta * (std::log(p[a] / ref[a]) - std::log(p[b] / ref[b]));
+      const double s = p[a] * q[b] * beta * (sigmoid(margin) - sigmoid(reward.at(a) - reward.at(b)));
+      g[a] += s;
+      g[b] -= s;
+    }
+  return g;
+}
+
+/// Where the judge's probabilities are learnt from, each pair's gradient is 0 at the optimum: no noise is left there.
+template <class Algorithm, class Sampler, class Judge>
+statistics run(world& w, const Algorithm& algorithm, const Sampler& sampler, Judge& judge, tabular_policy& policy) {
+  constexpr std::int64_t iterations = 300;
+  parameter_update<cosine_schedule> update{{.rate = 0.1, .total = iterations}, {{.weight_decay = 0}}, 1e9};
+  statistics seen;
+  train_online_preference(
+      w.cpu, algorithm, sampler, policy, w.reference, judge, update, [](std::int64_t) { return prompts(512); },
+      {.iterations = iterations, .minibatch = 512, .key = {1, 100}}, [&](const iteration& i) { seen = *i.metrics; });
+  return seen;
+}
+
+}  // namespace
+
+TEST_CASE("online DPO reaches the optimum of reward less KL with every sampler") {
+  world w;
+  tabular_policy policy = w.reference;
+  bradley_terry_judge judge(w.reward);
+  const online_dpo algorithm{.loss = {.beta = beta}, .label = pair_label::probability};
+  statistics seen;
+  SECTION("vanilla") { seen = run(w, algorithm, sample_vanilla{}, judge, policy); }
+  SECTION("hybrid") { seen = run(w, algorithm, sample_hybrid{}, judge, policy); }
+  SECTION("best of n") { seen = run(w, algorithm, sample_best_of_n{4}, judge, policy); }
+  SECTION("PILAF") { seen = run(w, algorithm, sample_pilaf{.beta = beta}, judge, policy); }
+  SECTION("max-min of K") { seen = run(w, algorithm, sample_max_min{.k = 4}, judge, policy); }
+  SECTION("SELM, whose bonus pulls nowhere where its samples are the policy's") {
+    auto exploring = selm(beta, 0.05);
+    exploring.label = pair_label::probability;
+    seen = run(w, exploring, sample_vanilla{}, judge, policy);
+    CHECK(seen.find("bonus") != nullptr);
+  }
+  const double reached = w.distance(policy, beta);
+  CHECK(reached < 1e-2);
+  CHECK(seen["labels"] == 512);
+  for (const char* name : {"loss/policy_avg", "rewards/accuracies", "objective/kl", "objective/scores", "grad_norm"}) {
+    CAPTURE(name);
+    CHECK(seen.find(name) != nullptr);
+  }
+}
+
+TEST_CASE("online DPO comes as near as answers of yes and no let it") {
+  world w;
+  tabular_policy policy = w.reference;
+  bradley_terry_judge judge(w.reward);
+  run(w, online_dpo{.loss = {.beta = beta}}, sample_vanilla{}, judge, policy);
+  CHECK(w.distance(policy, beta) < 2.5e-2);
+}
+
+TEST_CASE("VPO and XPO reach the fixed point of DPO with their bonus") {
+  world w;
+  tabular_policy policy = w.reference;
+  bradley_terry_judge judge(w.reward);
+  const std::vector<double> ref = distribution(w.reference);
+  std::vector<double> expected;
+  SECTION("VPO: optimism pushes samples of the reference down") {
+    auto algorithm = vpo(beta, 0.05);
+    algorithm.label = pair_label::probability;
+    run(w, algorithm, sample_hybrid{}, judge, policy);
+    expected = descend(ref, [&](const std::vector<double>& p) {
+      auto g = dpo_slope(p, ref, ref, w.reward);
+      for (std::size_t i = 0; i < g.size(); ++i) g[i] += 0.05 * beta * ref[i];
+      return g;
+    });
+  }
+  SECTION("VPO: pessimism pulls them up") {
+    auto algorithm = vpo(beta, -0.2);
+    algorithm.label = pair_label::probability;
+    run(w, algorithm, sample_vanilla{}, judge, policy);
+    expected = descend(ref, [&](const std::vector<double>& p) {
+      auto g = dpo_slope(p, p, ref, w.reward);
+      for (std::size_t i = 0; i < g.size(); ++i) g[i] -= 0.2 * beta * ref[i];
+      return g;
+    });
+  }
+  SECTION("XPO") {
+    run(w, online_xpo(beta, 0.03), sample_hybrid{}, judge, policy);
+    expected = descend(ref, [&](const std::vector<double>& p) {
+      auto g = dpo_slope(p, ref, ref, w.reward);
+      for (std::size_t i = 0; i < g.size(); ++i) g[i] += 0.03 * ref[i];
+      return g;
+    });
+  }
+  CHECK(total_variation(distribution(policy), expected) < 1e-2);
+  CHECK(total_variation(w.best(beta), expected) > 0.03);
+}
+
+TEST_CASE("INPO and Nash-MD reach the regularised equilibrium of a game that no reward explains") {
+  world w;
+  tabular_policy policy = w.reference;
+  game judge{&w.reward};
+  const std::vector<double> ref = distribution(w.reference);
+  constexpr double tau = 0.2;
+  const auto equilibrium = [&](double mixture) {
+    std::vector<double> p = ref;
+    for (int k = 0; k < 5000; ++k) {
+      std::vector<double> opponent(p.size()), z(p.size());
+      for (std::size_t i = 0; i < p.size(); ++i)
+        opponent[i] = (1 - mixture) * std::log(p[i]) + mixture * std::log(ref[i]);
+      const std::vector<double> win = judge.against(softmax(opponent));
+      for (std::size_t i = 0; i < p.size(); ++i)
+        z[i] = 0.95 * std::log(p[i]) + 0.05 * (std::log(ref[i]) + win[i] / tau);
+      p = softmax(z);
+    }
+    return p;
+  };
+  SECTION("INPO") {
+    auto algorithm = online_inpo(tau, 1);
+    algorithm.label = pair_label::probability;
+    run(w, algorithm, sample_vanilla{}, judge, policy);
+    CHECK(total_variation(distribution(policy), equilibrium(0)) < 1e-2);
+    CHECK(total_variation(ref, equilibrium(0)) > 0.1);
+  }
+  SECTION("Nash-MD") {
+    for (const double mixture : {0.0, 0.5}) {
+      // The mixture is of tokens, so that the opponent is the equilibrium's only where it plays one token.
+      world one(6, 1);
+      tabular_policy player = one.reference;
+      struct {
+        tabular_reward* reward;
+        [[nodiscard]] double wins(std::size_t a, std::size_t b) const { return game{reward}.wins(a, b); }
+        void preferences(const responses& a, const responses& b, std::span<float> out) const {
+          for (std::int64_t i = 0; i < a.size(); ++i)
+            out[static_cast<std::size_t>(i)] = static_cast<float>(
+                wins(static_cast<std::size_t>(a.response(i)[0]), static_cast<std::size_t>(b.response(i)[0])));
+        }
+      } short_game{&one.reward};
+      parameter_update<cosine_schedule> update{{.rate = 0.05, .total = 300}, {{.weight_decay = 0}}, 1e9};
+      statistics seen;
+      train_nash_md(
+          one.cpu, nash_md{.beta = tau}, mixture, player, one.reference, short_game, update,
+          [](std::int64_t) { return prompts(2048); }, {.iterations = 300, .minibatch = 2048, .key = {1, 100}},
+          [&](const iteration& i) { seen = *i.metrics; });
+      const std::vector<double> start = distribution(one.reference);
+      std::vector<double> p = start;
+      for (int k = 0; k < 5000; ++k) {
+        std::vector<double> opponent(p.size()), z(p.size()), win(p.size());
+        for (std::size_t i = 0; i < p.size(); ++i)
+          opponent[i] = (1 - mixture) * std::log(p[i]) + mixture * std::log(start[i]);
+        opponent = softmax(opponent);
+        for (std::size_t a = 0; a < p.size(); ++a)
+          for (std::size_t b = 0; b < p.size(); ++b) win[a] += opponent[b] * short_game.wins(a, b);
+        for (std::size_t i = 0; i < p.size(); ++i)
+          z[i] = 0.95 * std::log(p[i]) + 0.05 * (std::log(start[i]) + win[i] / tau);
+        p = softmax(z);
+      }
+      CHECK(total_variation(distribution(player), p) < 1e-2);
+      CHECK(total_variation(start, p) > 0.1);
+      CHECK(seen["labels"] == 2048);
+    }
+  }
+}
+
+TEST_CASE("iterations of SPPO are the regressions they say") {
+  world w;
+  tabular_policy policy = w.reference;
+  game judge{&w.reward};
+  constexpr double step = 2;  // 1 / beta
+  auto update = steps_of(0.01);
+  train_online_preference(w.cpu, online_sppo(1 / step), sample_vanilla{}, policy, w.reference, judge, update,
+                          [](std::int64_t) { return prompts(4096); },
+                          {.iterations = 3, .epochs = 120, .minibatch = 4096, .key = {1, 100}});
+  std::vector<double> expected = distribution(w.reference);
+  for (int t = 0; t < 3; ++t) {
+    const std::vector<double> last = expected, win = judge.against(last);
+    expected = descend(last, [&](const std::vector<double>& p) {
+      std::vector<double> g(p.size());
+      for (std::size_t i = 0; i < p.size(); ++i)
+        g[i] = 2 * last[i] * (std::log(p[i] / last[i]) - step * (win[i] - 0.5));
+      return g;
+    });
+  }
+  CHECK(total_variation(distribution(policy), expected) < 3e-2);  // of 4096 pairs an iteration
+  CHECK(total_variation(distribution(w.reference), expected) > 0.2);
+}
+
+TEST_CASE("samplers choose as they say") {
+  world w;
+  tabular_policy policy = w.reference;
+  for (std::size_t i = 0; i < 4; ++i) policy.parameters()[i] += static_cast<float>(i);
+  bradley_terry_judge judge(w.reward);
+  game unscored{&w.reward};
+  const auto score = [&](const responses& r, std::int64_t i) {
+    return w.reward.at(static_cast<std::size_t>(r.response(i)[0] * vocabulary + r.response(i)[1]));
+  };
+  SECTION("max-min by scores") {
+    const auto pairs = sample_max_min{.k = 6}(policy, w.reference, judge, prompts(200), {1, 1});
+    REQUIRE(pairs.first.size() == 200);
+    REQUIRE(pairs.second.size() == 200);
+    for (std::int64_t i = 0; i < 200; ++i) CHECK(score(pairs.first, i) >= score(pairs.second, i));
+  }
+  SECTION("max-min by comparisons") {
+    const auto pairs = sample_max_min{.k = 4}(policy, w.reference, unscored, prompts(50), {1, 1});
+    CHECK(pairs.first.size() == 50);
+    std::vector<float> p(50);
+    unscored.preferences(pairs.first, pairs.second, p);
+    double mean = 0;
+    for (const float x : p) mean += static_cast<double>(x) / 50;
+    CHECK(mean > 0.6);
+  }
+  SECTION("hybrid: one of each") {
+    const auto pairs = sample_hybrid{}(policy, w.reference, judge, prompts(4000), {1, 1});
+    const auto share = [](const responses& r) {
+      double sum = 0;
+      for (std::int64_t i = 0; i < r.size(); ++i) sum += r.response(i)[0] == 3 ? 1 : 0;
+      return sum / static_cast<double>(r.size());
+    };
+    const auto exact = [](tabular_policy& of) {
+      const auto p = distribution(of);
+      return p[12] + p[13] + p[14] + p[15];
+    };
+    CHECK(share(pairs.first) == Approx(exact(policy)).margin(0.03));
+    CHECK(share(pairs.second) == Approx(exact(w.reference)).margin(0.03));
+  }
+  SECTION("PILAF: beyond the policy and between it and the reference") {
+    const auto pairs = sample_pilaf{.beta = 0.5, .from_policy = 0}(policy, w.reference, judge, prompts(8000), {1, 1});
+    const auto law = [&](double own, double other) {  // of the first token
+      std::vector<double> z(4);
+      for (std::size_t i = 0; i < 4; ++i)
+        z[i] = own * static_cast<double>(policy.parameters()[i]) +
+               other * static_cast<double>(w.reference.parameters()[i]);
+      return softmax(z);
+    };
+    const auto count = [](const responses& r) {
+      std::vector<double> p(4);
+      for (std::int64_t i = 0; i < r.size(); ++i) p[static_cast<std::size_t>(r.response(i)[0])] += 1.0 / 8000;
+      return p;
+    };
+    CHECK(total_variation(count(pairs.first), law(1.5, -0.5)) < 0.02);
+    CHECK(total_variation(count(pairs.second), law(0.5, 0.5)) < 0.02);
+  }
+  SECTION("groups of one are refused") {
+    CHECK_THROWS_WITH((sample_max_min{.k = 1}(policy, w.reference, judge, prompts(1), {1, 1})),
+                      "sample_max_min: k is 1, wants 2 or more");
+  }
+}
+
+TEST_CASE("an online preference run that goes on from what it saved ends with the same bits") {
+  world w;
+  bradley_terry_judge judge(w.reward);
+  const auto ask = [](std::int64_t i) { return prompts(static_cast<std::size_t>(20 + i)); };
+  tabular_policy whole = w.reference, parts = w.reference;
+  auto update = steps_of(0.03), part_update = update;
+  on_policy_options options{.iterations = 5, .epochs = 2, .minibatch = 8, .key = {1, 100}};
+  train_online_preference(w.cpu, vpo(beta), sample_pilaf{}, whole, w.reference, judge, update, ask, options);
+  train_nash_md(w.cpu, nash_md{}, 0.5, whole, w.reference, judge, update, ask, options);
+  for (const auto& [done, iterations] : {std::pair{0, 2}, std::pair{2, 5}}) {
+    options.done = done;
+    options.iterations = iterations;
+    train_online_preference(w.cpu, vpo(beta), sample_pilaf{}, parts, w.reference, judge, part_update, ask, options);
+  }
+  for (const auto& [done, iterations] : {std::pair{0, 4}, std::pair{4, 5}}) {
+    options.done = done;
+    options.iterations = iterations;
+    train_nash_md(w.cpu, nash_md{}, 0.5, parts, w.reference, judge, part_update, ask, options);
+  }
+  CHECK(bits(whole.parameters()) == bits(parts.parameters()));
+}
+
+TEST_CASE("judges that do not judge are refused") {
+  world w;
+  tabular_policy policy = w.reference;
+  auto update = steps_of(0.1);
+  struct {
+    float answer;
+    void preferences(const responses&, const responses&, std::span<float> out) const {
+      for (float& p : out) p = answer;
+    }
+  } judge{1.5f};
+  const auto train = [&](const auto& algorithm) {
+    train_online_preference(w.cpu, algorithm, sample_vanilla{}, policy, w.reference, judge, update,
+                            [](std::int64_t) { return prompts(4); }, {.iterations = 1});
+  };
+  CHECK_THROWS_WITH(train(online_dpo{}), "train_online_preference: a preference is 1.5, wants a probability");
+  judge.answer = std::numeric_limits<float>::quiet_NaN();
+  CHECK_THROWS_WITH(train(online_dpo{}), "train_online_preference: a preference is nan, wants a probability");
+  CHECK(bits(policy.parameters()) == bits(w.reference.parameters()));
+}
