@@ -75,7 +75,7 @@ struct recipe {
   r.new_tokens = 40;
   r.dpo = {.beta = 0.1, .rate = 2e-4, .batch = 64, .epochs = 2};
   r.rebel = {.eta = 1, .kl = 0.3, .rate = 2e-4, .minibatch = 96, .epochs = 2};
-  r.ppo = {.kl = 0.2, .rate = 2e-4, .critic_rate = 1e-3, .samples = 2, .minibatch = 128, .epochs = 2};
+  r.ppo = {.kl = 0.25, .rate = 2e-4, .critic_rate = 1e-3, .samples = 2, .minibatch = 128, .epochs = 2};
   r.rto = {.beta1 = 0.05, .clip = 0.5};
   return r;
 }

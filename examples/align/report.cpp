@@ -54,8 +54,8 @@ std::string title(const std::string& method) {
     if (method == a.name) return a.title;
   static const std::map<std::string, std::string> others = {{"best_of_n", "best of n"},
                                                             {"start", "before"},
-                                                            {"dpo_hot", "DPO, far too long a step"},
-                                                            {"ppo_proxy", "PPO on a learned reward, no KL"}};
+                                                            {"dpo_hot", "DPO, long steps"},
+                                                            {"ppo_proxy", "PPO, learned reward"}};
   const auto it = others.find(method);
   return it == others.end() ? method : it->second;
 }
@@ -111,13 +111,14 @@ class page {
          << "</title>\n<style>"
          << "body{font:16px/1.5 system-ui,sans-serif;max-width:820px;margin:2rem auto;padding:0 "
             "1rem;color:#222;background:#fff}"
-         << "h2{margin-top:2.2rem}table{border-collapse:collapse;width:100%}"
-         << "td,th{padding:.3rem .6rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
+         << "h2{margin-top:2.2rem}table{border-collapse:collapse;width:100%;font-size:.95rem}"
+         << "td,th{padding:.3rem .5rem;border-bottom:1px solid #ddd;text-align:left;vertical-align:top}"
          << "td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}svg{max-width:100%;height:"
             "auto}"
          << ".wide{overflow-x:auto}small,.quiet{color:#666}.sample{border:1px solid "
             "#ddd;border-radius:.4rem;padding:.6rem 1rem;margin:1rem 0}"
-         << ".pair{display:grid;grid-template-columns:7rem 1fr;gap:.2rem .8rem}.pair b{font-weight:600}"
+         << ".pair{display:grid;grid-template-columns:7rem 1fr;gap:.2rem .8rem}.pair "
+            "b{font-weight:600}td:first-child{white-space:nowrap}"
          << "@media(max-width:520px){.pair{grid-template-columns:1fr}}pre{overflow-x:auto;background:#f6f6f6;padding:."
             "6rem}"
          << "</style></head><body>\n<h1>" << heading << "</h1>\n";
@@ -361,8 +362,7 @@ void write_report(const settings& s, const task& t, const run_results& results) 
                     fixed(static_cast<double>(last.tokens) / 1000, 0), fixed(last.seconds, 1)});
   }
   rows.insert(rows.begin(), {"before", fixed(start, 2), "0.00", "0.00", "–", "0", "–"});
-  out.table({"", "reward", "gain, in deviations", "KL, nats", "of best-of-n at that KL", "thousand tokens", "seconds"},
-            rows);
+  out.table({"", "reward", "gain", "KL, nats", "of best-of-n", "1000 tokens", "seconds"}, rows);
   out.paragraph("<small>Gain: over the start, in standard deviations of its samples' reward (" + fixed(deviation, 2) +
                 "). Of best-of-n: the gain divided by what "
                 "best-of-n gains at the same KL; – where that KL is beyond the curve drawn.</small>");
@@ -513,8 +513,10 @@ void write_comparison(const std::vector<std::string>& runs, const std::string& o
   std::string seed_list;
   for (const std::uint64_t seed : seeds) seed_list += (seed_list.empty() ? "" : ", ") + std::to_string(seed);
   out.paragraph("Seeds " + seed_list +
-                ". The last evaluation of every method; mean and 95&nbsp;% interval (Student) over the runs.");
-  out.table({"", "runs", "reward", "gain, in deviations", "KL, nats", "of best-of-n at that KL", "seconds"}, rows);
+                ". The last evaluation of every method; mean and 95&nbsp;% interval (Student) over the runs. Gain: "
+                "over the start, in standard deviations of its samples' reward. Of best-of-n: the gain divided by what "
+                "best-of-n gains at the same KL.");
+  out.table({"", "runs", "reward", "gain", "KL, nats", "of best-of-n", "seconds"}, rows);
   for (const bool by_kl : {true, false}) {
     figure f = by_kl ? figure{"reward-kl", "KL to the start, nats per " + unit, "mean reward", {}}
                      : figure{"reward-tokens", "thousand response tokens learned from", "mean reward", {}};
