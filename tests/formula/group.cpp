@@ -124,6 +124,38 @@ TEST_CASE("OPO: a baseline weighed by length") {
         "grouped: weight has 2 elements, wants 4");
 }
 
+TEST_CASE("length-shaped groups: rewards fall with length before the group's estimator") {
+  const numbers reward = {1, 0.5, 0.8, not_a_number}, length = {10, 20, 12, 1000};
+  const double mean = 14;
+  numbers shaped;
+  for (std::size_t i = 0; i < 3; ++i) shaped.push_back(reward[i] / (1 + 0.33 * length[i] / mean));
+  const double center = (shaped[0] + shaped[1] + shaped[2]) / 3;
+  const auto a = run(rlhf::length_shaped{rlhf::relative_length{}}, reward, length);
+  for (std::size_t i = 0; i < 3; ++i) CHECK(a[i] == Approx(shaped[i] - center).epsilon(1e-14));
+  CHECK(test::is_plain_zero(a[3]));
+  // Without alpha, without length: the plain mean.
+  const auto centred = run(rlhf::group_advantage{.scale = rlhf::group_scale::none}, reward);
+  CHECK(run(rlhf::length_shaped{rlhf::relative_length{.alpha = 0}}, reward, length) == centred);
+  CHECK(run(rlhf::length_shaped{rlhf::relative_length{}}, reward, {0, 0, 0, 0}) == centred);
+
+  // The shortest right answer keeps its reward, wrong ones stay.
+  const numbers marks = {1, 0, 2, 1}, words = {20, 5, 40, 10};
+  const numbers paid = {0.5, 0, 0.5, 1};
+  const auto b = run(rlhf::length_shaped{rlhf::brevity_bonus{}}, marks, words);
+  for (std::size_t i = 0; i < 4; ++i) CHECK(b[i] == Approx(paid[i] - 0.5).margin(1e-15));
+  for (const double x : run(rlhf::length_shaped{rlhf::brevity_bonus{}}, {0, 0}, {3, 4}))
+    CHECK(x == 0);  // none is right
+  // Any estimator of a group, but none that looks at the batch.
+  const auto loo = run(rlhf::length_shaped{rlhf::brevity_bonus{}, rlhf::leave_one_out{}}, marks, words);
+  for (std::size_t i = 0; i < 4; ++i) CHECK(loo[i] == Approx(b[i] * 4 / 3).margin(1e-15));
+  CHECK(
+      test::text(rlhf::length_shaped{rlhf::relative_length{}, rlhf::group_advantage{.scale = rlhf::group_scale::batch}}
+                     .check())
+          .find("length_shaped: estimator.scale") == 0);
+  CHECK(!rlhf::length_shaped{rlhf::relative_length{.alpha = -1}}.check());
+  CHECK(!rlhf::length_shaped{rlhf::brevity_bonus{.correct = not_a_number}}.check());
+}
+
 TEST_CASE("GPG: what carries no signal is made up for") {
   const std::vector<std::int64_t> offsets = {0, 4, 7, 8};
   const numbers reward = {1, 0, 0, 1, 0, not_a_number, 0, 2};

@@ -4,6 +4,7 @@
 #include "rlhf/advantage/group.hpp"
 #include "rlhf/advantage/group_baseline.hpp"
 #include "rlhf/advantage/leave_one_out.hpp"
+#include "rlhf/advantage/length_shaped.hpp"
 #include "rlhf/advantage/pass_at_k.hpp"
 #include "rlhf/advantage/selection.hpp"
 #include "rlhf/driver/moments.hpp"
