@@ -72,6 +72,19 @@ template <class V>
 concept trainable_critic =
     estimates_values<V> && parameterised<V> && requires(V& v, std::span<const float> g) { v.backward_values(g); };
 
+/// Policy and critic on one trunk: `log_probs_and_values(r, logp, value)` is one pass forward, and
+/// `backward_both(g_logp, g_value)` one pass back for the responses of that call.
+template <class M>
+concept joint_actor_critic = scores_tokens<M> && parameterised<M> &&
+                             requires(M& m, const responses& r, std::span<float> out, std::span<const float> g) {
+                               m.log_probs_and_values(r, out, out);
+                               m.backward_both(g, g);
+                             };
+
+/// What it has learnt can be taken off and put on again: with `adapters(false)` it is the model it started from, exactly.
+template <class M>
+concept has_adapters = requires(M& m, bool on) { m.adapters(on); };
+
 /// Scores whole responses: `rewards(r, out)` [r.size()]. A learned model or a rule.
 template <class R>
 concept scores_responses = requires(R& m, const responses& r, std::span<float> out) { m.rewards(r, out); };

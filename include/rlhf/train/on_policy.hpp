@@ -21,19 +21,18 @@ struct no_guide {
 
 }  // namespace on_policy_detail
 
-/// PPO, or RTO with a guide (the DPO policy): rollouts, advantages, epochs of minibatches on policy and critic.
+/// PPO, or RTO and DRTO with a guide (the DPO policy): rollouts, advantages, epochs of minibatches on policy and critic.
 ///
-/// `prompts(i)` gives the prompts of iteration i. Policy and critic have parameters of their own.
+/// `algorithm` is a basic_ppo, or has its three calls: prepare, policy, value. `prompts(i)` gives the prompts of iteration i. Policy and critic have parameters of their own.
 /// Metrics, under TRL's names: `objective/...`, `policy/...`, `val/...`, `loss/policy_avg`, `loss/value_avg`, `grad_norm`.
 /// Throws rlhf::error.
-template <class B, class Rule, class Policy, trainable_critic Critic, scores_tokens Reference, scores_responses Reward,
-          class PolicySchedule, class CriticSchedule, class Prompts, class Observer = ignore_iteration,
-          class Guide = on_policy_detail::no_guide>
+template <class B, class Algorithm, class Policy, trainable_critic Critic, scores_tokens Reference,
+          scores_responses Reward, class PolicySchedule, class CriticSchedule, class Prompts,
+          class Observer = ignore_iteration, class Guide = on_policy_detail::no_guide>
   requires trainable_policy<Policy> && sampling_policy<Policy>
-void train_ppo(B& be, const basic_ppo<Rule>& algorithm, Policy& policy, Critic& critic, Reference& reference,
-               Reward& reward, parameter_update<PolicySchedule>& policy_update,
-               parameter_update<CriticSchedule>& critic_update, Prompts&& prompts, const on_policy_options& options,
-               Observer&& observe = {}, Guide&& guide = {}) {
+void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic, Reference& reference, Reward& reward,
+               parameter_update<PolicySchedule>& policy_update, parameter_update<CriticSchedule>& critic_update,
+               Prompts&& prompts, const on_policy_options& options, Observer&& observe = {}, Guide&& guide = {}) {
   constexpr bool guided = !std::same_as<std::remove_cvref_t<Guide>, on_policy_detail::no_guide>;
   check_loop("train_ppo", options);
   iteration now{.number = options.done, .of = options.iterations, .tokens = options.tokens_done};
@@ -46,13 +45,14 @@ void train_ppo(B& be, const basic_ppo<Rule>& algorithm, Policy& policy, Critic& 
         returns(tokens);
     critic.values(r.batch, value);
     if constexpr (guided) guide.log_probs(r.batch, guide_logp);
-    or_throw(algorithm.prepare(be, r.batch.layout(),
-                               {.old_logp = r.old_logp,
-                                .ref_logp = r.ref_logp,
-                                .dpo_logp = guide_logp.empty() ? view<const float>{} : view<const float>(guide_logp),
-                                .value = value,
-                                .score = r.score},
-                               {.reward = shaped, .advantage = advantage, .returns = returns}));
+    or_throw(algorithm.prepare(
+        be, r.batch.layout(),
+        rollout_inputs<float>{.old_logp = r.old_logp,
+                              .ref_logp = r.ref_logp,
+                              .dpo_logp = guide_logp.empty() ? view<const float>{} : view<const float>(guide_logp),
+                              .value = value,
+                              .score = r.score},
+        rollout_outputs<float>{.reward = shaped, .advantage = advantage, .returns = returns}));
 
     statistics metrics, policy_metrics, value_metrics;
     describe(r, shaped, metrics);
@@ -72,8 +72,9 @@ void train_ppo(B& be, const basic_ppo<Rule>& algorithm, Policy& policy, Critic& 
           float loss = 0;
           policy.log_probs(batch, logp);
           statistics found;
-          or_throw(algorithm.policy(be, batch.layout(), {.logp = logp, .old_logp = old_logp, .advantage = a},
-                                    {.loss = {&loss, 1}, .grad_logp = gradient, .stats = &found}));
+          or_throw(algorithm.policy(be, batch.layout(),
+                                    token_inputs<float>{.logp = logp, .old_logp = old_logp, .advantage = a},
+                                    token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &found}));
           policy_metrics.merge(found);
           if (found["approx_kl_k3"] > options.stop_kl) return false;
           policy.backward(gradient);
@@ -81,8 +82,9 @@ void train_ppo(B& be, const basic_ppo<Rule>& algorithm, Policy& policy, Critic& 
           metrics.add("grad_norm", policy_update.apply(policy), 1);
 
           critic.values(batch, predicted);
-          or_throw(algorithm.value(be, batch.layout(), {.value = predicted, .old_value = old_value, .returns = target},
-                                   {.loss = {&loss, 1}, .grad_value = gradient, .stats = &value_metrics}));
+          or_throw(algorithm.value(
+              be, batch.layout(), value_inputs<float>{.value = predicted, .old_value = old_value, .returns = target},
+              value_outputs<float>{.loss = {&loss, 1}, .grad_value = gradient, .stats = &value_metrics}));
           critic.backward_values(gradient);
           value_metrics.add("loss", static_cast<double>(loss), 1);
           critic_update.apply(critic);
