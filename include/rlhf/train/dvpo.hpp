@@ -24,18 +24,6 @@ namespace rlhf::inline v1 {
 
 namespace dvpo_detail {
 
-/// Each response with one token more, so that a critic, which sees what is before a token, tells the value after the last
-/// one too. Which token it is does not matter.
-[[nodiscard]] inline responses with_end(const responses& batch) {
-  responses out;
-  for (std::int64_t i = 0; i < batch.size(); ++i) {
-    std::vector<std::int32_t> longer(batch.response(i).begin(), batch.response(i).end());
-    longer.push_back(longer.empty() ? batch.prompt(i).back() : longer.back());
-    out.add(batch.prompt(i), longer);
-  }
-  return out;
-}
-
 /// Values of all states of some responses: before each token, and after the last one.
 struct frozen_values {
   std::vector<float> value;        ///< [tokens]
@@ -44,7 +32,7 @@ struct frozen_values {
 
 template <class Critic>
 [[nodiscard]] frozen_values look(Critic& critic, const responses& batch) {
-  const responses longer = with_end(batch);
+  const responses longer = labelled_detail::with_end(batch);
   std::vector<float> all(static_cast<std::size_t>(longer.response_tokens()));
   critic.values(longer, all);
   frozen_values out;
@@ -98,7 +86,7 @@ void train_global_value(B& be, const global_value& algorithm, Critic& critic, pa
   or_throw(algorithm.check());
   progress now = progress_of(data.response.size(), options);
   for_each_minibatch(data.response.size(), options, [&](std::span<const std::int64_t> rows) {
-    const responses batch = dvpo_detail::with_end(data.response.select(rows));
+    const responses batch = labelled_detail::with_end(data.response.select(rows));
     const auto slots = static_cast<std::size_t>(batch.response_tokens());
     std::vector<float> reward(slots), value(slots), returns(slots), gradient(slots);
     for (std::size_t i = 0; i < rows.size(); ++i)
