@@ -89,6 +89,29 @@ TEST_CASE("REBEL reaches the optimum of reward less KL") {
   CHECK(total_variation(distribution(policy), tilted(distribution(w.reference), w.reward, 0.5)) < 0.01);
 }
 
+TEST_CASE("REBEL reaches the same optimum against responses from a data set") {
+  world w;
+  tabular_policy policy = w.reference;
+  auto update = steps_of(0.05);
+  const responses data = all_responses(vocabulary);
+  std::int64_t tokens = 0;
+  train_rebel(
+      w.cpu, {.eta = 1, .kl_coefficient = 0.5}, policy, w.reference, w.reward, update,
+      [](std::int64_t) { return prompts(512); }, {.iterations = 40, .epochs = 8, .minibatch = 256, .key = {1, 100}},
+      [&](const iteration& i) { tokens = i.tokens; },
+      [&](std::int64_t i, const prompt_list& asked) {
+        responses out;
+        for (std::size_t k = 0; k < asked.size(); ++k) out.add(data, (i + 7 * static_cast<std::int64_t>(k)) % 16);
+        return out;
+      });
+  CHECK(w.distance(policy, 0.5) < 0.01);
+  CHECK(tokens == 40 * 512 * 2);
+  CHECK_THROWS_WITH(train_rebel(
+                        w.cpu, {}, policy, w.reference, w.reward, update, [](std::int64_t) { return prompts(3); },
+                        {.iterations = 1}, ignore_iteration{}, [&](std::int64_t, const prompt_list&) { return data; }),
+                    "train_rebel: partner has 16 elements, wants 3");
+}
+
 TEST_CASE("PPO comes near the optimum of reward less KL") {
   world w;
   tabular_policy policy = w.reference;

@@ -1,7 +1,10 @@
 #pragma once
 // Loops that sample from the policy they train: PPO and RTO with a critic, REBEL without.
 
+#include <concepts>
 #include <span>
+#include <type_traits>
+#include <utility>
 
 #include "rlhf/algorithm/ppo.hpp"
 #include "rlhf/algorithm/rebel.hpp"
@@ -13,6 +16,27 @@
 namespace rlhf::inline v1 {
 
 namespace on_policy_detail {
+
+/// Nobody else's: both responses of a pair are the policy's.
+struct own_samples {};
+
+/// a(0), b(0), a(1), b(1), ...
+[[nodiscard]] inline responses interleave(const responses& a, const responses& b) {
+  if (b.size() != a.size()) throw error(remark::shape("train_rebel", "partner", b.size(), a.size()));
+  responses out;
+  for (std::int64_t i = 0; i < a.size(); ++i) {
+    out.add(a, i);
+    out.add(b, i);
+  }
+  return out;
+}
+
+/// Those of a pair that the policy sampled.
+[[nodiscard]] inline rollout firsts(const rollout& r) {
+  std::vector<std::int64_t> rows;
+  for (std::int64_t i = 0; i < r.batch.size(); i += 2) rows.push_back(i);
+  return r.select(rows);
+}
 
 /// Nothing to guide: PPO.
 struct no_guide {
@@ -99,19 +123,25 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
 
 /// REBEL: two responses to each prompt, regression of their relative reward.
 ///
+/// Both are the policy's, unless `partner(i, prompts)` gives the second response to each prompt of iteration i: from a data
+/// set, say, or another policy. Where the policy can do what the regression asks, where the partners come from does not
+/// matter; what an iteration reports is of the policy's own.
 /// The reward is the score less kl_coefficient times the sequence's log pi_old / pi_ref. Metrics: preference statistics
 /// (rewards are log-ratios to the iterate), `loss/policy_avg`, `grad_norm`. Throws rlhf::error.
 template <class B, class Policy, scores_tokens Reference, scores_responses Reward, class Schedule, class Prompts,
-          class Observer = ignore_iteration>
+          class Observer = ignore_iteration, class Partner = on_policy_detail::own_samples>
   requires trainable_policy<Policy> && sampling_policy<Policy>
 void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Reference& reference, Reward& reward,
                  parameter_update<Schedule>& update, Prompts&& prompts, const on_policy_options& options,
-                 Observer&& observe = {}) {
+                 Observer&& observe = {}, Partner&& partner = {}) {
+  constexpr bool alone = std::same_as<std::remove_cvref_t<Partner>, on_policy_detail::own_samples>;
   check_loop("train_rebel", options);
   iteration now{.number = options.done, .of = options.iterations, .tokens = options.tokens_done};
   for (std::int64_t i = options.done; i < options.iterations; ++i) {
-    const rollout r =
-        collect(policy, reference, reward, prompts(i), 2, stream(options.key, 2 * i), update.optimiser.steps);
+    const prompt_list asked = prompts(i);
+    responses batch = policy.sample(asked, alone ? 2 : 1, stream(options.key, 2 * i));
+    if constexpr (!alone) batch = on_policy_detail::interleave(batch, partner(i, asked));
+    const rollout r = collect(policy, reference, reward, std::move(batch), update.optimiser.steps);
     if constexpr (wants_rollouts<Observer>) observe.sampled(r);
     statistics metrics;
     std::vector<float> logp, gradient, shaped_total;
@@ -158,7 +188,7 @@ void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Refer
           metrics.add("loss/policy_avg", static_cast<double>(loss), 1);
           metrics.add("grad_norm", update.apply(policy), 1);
         });
-    now.after(r, i, metrics);
+    now.after(alone ? r : on_policy_detail::firsts(r), i, metrics);
     if (!tell(observe, now)) return;
   }
 }
