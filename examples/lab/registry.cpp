@@ -20,7 +20,10 @@ experiment x13_vine_values();
 experiment x14_tdpo_gradient();
 experiment x15_dense_credit();
 experiment e01_pilaf_gradient();
+experiment e03b_zeroth_order();
 experiment e11_fast_rate();
+experiment e12_dpo_equivalence();
+experiment e14_greedy_failure();
 experiment e18_nash_dynamics();
 experiment e19_policy_gradient();
 
@@ -42,7 +45,10 @@ std::vector<experiment> all_experiments() {
       x14_tdpo_gradient(),
       x15_dense_credit(),
       e01_pilaf_gradient(),
+      e03b_zeroth_order(),
       e11_fast_rate(),
+      e12_dpo_equivalence(),
+      e14_greedy_failure(),
       e18_nash_dynamics(),
       e19_policy_gradient(),
   };
