@@ -21,9 +21,15 @@ experiment x14_tdpo_gradient();
 experiment x15_dense_credit();
 experiment e01_pilaf_gradient();
 experiment e03b_zeroth_order();
+experiment e07_margin_caps();
+experiment e08_una_offset();
+experiment e10_over_optimisation();
 experiment e11_fast_rate();
 experiment e12_dpo_equivalence();
+experiment e13_likelihood_rate();
 experiment e14_greedy_failure();
+experiment e15_rankings();
+experiment e17_kl_regret();
 experiment e18_nash_dynamics();
 experiment e19_policy_gradient();
 
@@ -46,9 +52,15 @@ std::vector<experiment> all_experiments() {
       x15_dense_credit(),
       e01_pilaf_gradient(),
       e03b_zeroth_order(),
+      e07_margin_caps(),
+      e08_una_offset(),
+      e10_over_optimisation(),
       e11_fast_rate(),
       e12_dpo_equivalence(),
+      e13_likelihood_rate(),
       e14_greedy_failure(),
+      e15_rankings(),
+      e17_kl_regret(),
       e18_nash_dynamics(),
       e19_policy_gradient(),
   };

@@ -51,7 +51,8 @@ std::string plain(const std::string& html) {
       {"&middot;", " "},    {"&rarr;", "->"}, {"&infin;", "inf"}, {"&sum;", "sum"},    {"&prop;", "~"},
       {"&radic;", "sqrt "}, {"&int;", "int"}, {"&ne;", "!="},     {"&asymp;", "~"},    {"&nabla;", "grad "},
       {"&part;", "d"},      {"&Vert;", "|"},  {"&prime;", "'"},   {"&hellip;", "..."}, {"&Prime;", "''"},
-      {"&rArr;", "=>"},     {"&sup2;", "^2"}, {"&#770;", "_hat"}, {"&lang;", "<"},     {"&rang;", ">"}};
+      {"&rArr;", "=>"},     {"&sup2;", "^2"}, {"&#770;", "_hat"}, {"&lang;", "<"},     {"&rang;", ">"},
+      {"&prod;", "prod"}};
   std::string out;
   for (std::size_t i = 0; i < html.size();) {
     if (html[i] == '<') {
