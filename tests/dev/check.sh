@@ -20,7 +20,7 @@ expect() {  # exit code, text that must appear, command...
 expect 0 'usage: ./dev' "$dev"
 expect 0 'usage: ./dev' "$dev" help
 expect 1 'unknown command: nonsense' "$dev" nonsense
-for command in lab gpu; do expect 2 "\`$command\` is not here yet" "$dev" "$command"; done
+for command in gpu; do expect 2 "\`$command\` is not here yet" "$dev" "$command"; done
 mkdir "$work/precious"
 expect 1 'is no build folder of ours' env BUILD_DIR="$work/precious" "$dev" clean
 
