@@ -11,6 +11,7 @@
 #include "rlhf/theory/games.hpp"
 #include "rlhf/theory/pair_laws.hpp"
 #include "rlhf/theory/pessimism.hpp"
+#include "rlhf/theory/ranking_learning.hpp"
 #include "rlhf/theory/token_learning.hpp"
 #include "rlhf/theory/value_incentive.hpp"
 #include "rlhf/theory/zeroth_order.hpp"

@@ -3,7 +3,7 @@
 #include "lab/support.hpp"
 #include "rlhf/formulation/preferences.hpp"
 #include "rlhf/reward/bradley_terry.hpp"
-#include "rlhf/theory/reward_learning.hpp"
+#include "rlhf/theory/ranking_learning.hpp"
 
 namespace lab {
 namespace {
