@@ -66,13 +66,11 @@ void train_hydra_ppo(B& be, const hydra_ppo<Ppo>& hydra, Model& model, Reward& r
                                    a = part(advantage);
           std::vector<float> logp(a.size()), predicted(a.size()), policy_slope(a.size()), value_slope(a.size());
           float loss = 0;
-          statistics found;
           model.log_probs_and_values(batch, logp, predicted);
+          if (moved_kl(logp, old_logp) > options.stop_kl) return false;
           or_throw(hydra.algorithm.policy(
               be, batch.layout(), token_inputs<float>{.logp = logp, .old_logp = old_logp, .advantage = a},
-              token_outputs<float>{.loss = {&loss, 1}, .grad_logp = policy_slope, .stats = &found}));
-          policy_metrics.merge(found);
-          if (found["approx_kl_k3"] > options.stop_kl) return false;
+              token_outputs<float>{.loss = {&loss, 1}, .grad_logp = policy_slope, .stats = &policy_metrics}));
           policy_metrics.add("loss", static_cast<double>(loss), 1);
           or_throw(hydra.algorithm.value(
               be, batch.layout(), value_inputs<float>{.value = predicted, .old_value = old_value, .returns = target},

@@ -95,12 +95,10 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
           gradient.resize(old_logp.size());
           float loss = 0;
           policy.log_probs(batch, logp);
-          statistics found;
-          or_throw(algorithm.policy(be, batch.layout(),
-                                    token_inputs<float>{.logp = logp, .old_logp = old_logp, .advantage = a},
-                                    token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &found}));
-          policy_metrics.merge(found);
-          if (found["approx_kl_k3"] > options.stop_kl) return false;
+          if (moved_kl(logp, old_logp) > options.stop_kl) return false;
+          or_throw(algorithm.policy(
+              be, batch.layout(), token_inputs<float>{.logp = logp, .old_logp = old_logp, .advantage = a},
+              token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &policy_metrics}));
           policy.backward(gradient);
           policy_metrics.add("loss", static_cast<double>(loss), 1);
           metrics.add("grad_norm", policy_update.apply(policy), 1);
@@ -172,6 +170,7 @@ void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Refer
           logp.resize(old_logp.size());
           gradient.resize(old_logp.size());
           policy.log_probs(both, logp);
+          if (moved_kl(logp, old_logp) > options.stop_kl) return false;
           float loss = 0;
           or_throw(algorithm(
               be,
@@ -187,6 +186,7 @@ void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Refer
           policy.backward(gradient);
           metrics.add("loss/policy_avg", static_cast<double>(loss), 1);
           metrics.add("grad_norm", update.apply(policy), 1);
+          return true;
         });
     now.after(alone ? r : on_policy_detail::firsts(r), i, metrics);
     if (!tell(observe, now)) return;

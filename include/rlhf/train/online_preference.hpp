@@ -228,6 +228,7 @@ void train_online_preference(B& be, const online_preference<Loss>& algorithm, co
       logp.resize(x.old_logp.size());
       gradient.assign(logp.size(), 0.0f);
       policy.log_probs(x.batch, logp);
+      if (moved_kl(logp, x.old_logp) > options.stop_kl) return false;
       const std::vector<float>& anchor = algorithm.anchor == pair_anchor::iterate ? x.old_logp : x.ref_logp;
       comparison sides{.first = 0, .second = 1};
       if (rewarded) sides.first_reward = first_reward;
@@ -241,6 +242,7 @@ void train_online_preference(B& be, const online_preference<Loss>& algorithm, co
       policy.backward(gradient);
       metrics.add("loss/policy_avg", loss, 1);
       metrics.add("grad_norm", update.apply(policy), 1);
+      return true;
     });
     now.after(r, i, metrics);
     if (!tell(observe, now)) return;
@@ -280,8 +282,7 @@ void train_nash_md(B& be, const nash_md& objective, double mixture, Policy& poli
     std::vector<float> logp, gradient;
     for_each_minibatch(r.batch.size(), {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)},
                        [&](std::span<const std::int64_t> rows) {
-                         const joined x{r.batch.select(rows),
-                                        {},
+                         const joined x{r.batch.select(rows), r.batch.select(rows, std::span<const float>(r.old_logp)),
                                         r.batch.select(rows, std::span<const float>(r.ref_logp)),
                                         static_cast<std::int64_t>(rows.size())};
                          std::vector<float> won;
@@ -289,9 +290,11 @@ void train_nash_md(B& be, const nash_md& objective, double mixture, Policy& poli
                          logp.resize(x.ref_logp.size());
                          gradient.resize(logp.size());
                          policy.log_probs(x.batch, logp);
+                         if (moved_kl(logp, x.old_logp) > options.stop_kl) return false;
                          metrics.add("loss/policy_avg", respond(be, objective, x, 0, logp, won, gradient), 1);
                          policy.backward(gradient);
                          metrics.add("grad_norm", update.apply(policy), 1);
+                         return true;
                        });
     now.after(r, i, metrics);
     if (!tell(observe, now)) return;

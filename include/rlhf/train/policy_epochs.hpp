@@ -27,13 +27,11 @@ void policy_epochs(B& be, const Algorithm& algorithm, Policy& policy, parameter_
     gradient.resize(old_logp.size());
     float loss = 0;
     policy.log_probs(batch, logp);
-    statistics found;
+    if (moved_kl(logp, old_logp) > stop_kl) return false;
     or_throw(
         algorithm.policy(be, batch.layout(),
                          token_inputs<float>{.logp = logp, .old_logp = old_logp, .ref_logp = ref_logp, .advantage = a},
-                         token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &found}));
-    policy_metrics.merge(found);
-    if (found["approx_kl_k3"] > stop_kl) return false;
+                         token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &policy_metrics}));
     policy.backward(gradient);
     policy_metrics.add("loss", static_cast<double>(loss), 1);
     metrics.add("grad_norm", update.apply(policy), 1);

@@ -1,6 +1,10 @@
 #pragma once
 // Learning from preference pairs: reward models, and policies without one.
 
+#include <concepts>
+#include <type_traits>
+#include <vector>
+
 #include "rlhf/algorithm/dpo.hpp"
 #include "rlhf/algorithm/reward_model.hpp"
 #include "rlhf/train/loop.hpp"
@@ -23,6 +27,9 @@ namespace preference_train_detail {
   for (const std::int64_t row : rows) both.add(pairs.rejected, row);
   return both;
 }
+
+/// A reference that is not moved.
+struct stands_still {};
 
 inline void check(const preference_pairs& pairs, const char* function) {
   if (pairs.chosen.size() != pairs.rejected.size())
@@ -79,19 +86,27 @@ void train_reward_model(B& be, Model& model, parameter_update<Schedule>& update,
 }
 
 /// Fits a policy to pairs by any pair objective: `loss` is a preference_loss or a named algorithm such as dpo. The
-/// reference's log-probabilities are computed once, before the first update.
+/// reference's log-probabilities are computed once, before the first update; with a `sync` (reference_sync,
+/// bias_corrected_average) the reference follows the policy and is asked for each minibatch: then reference and sync belong
+/// to the state of the run.
 /// Metrics: `loss`, `rewards/...`, `logps/...`, `grad_norm`. Throws rlhf::error.
 template <class B, trainable_policy Policy, scores_tokens Reference, class Schedule, class Loss = dpo,
-          class Observer = ignore_progress>
+          class Observer = ignore_progress, class Sync = preference_train_detail::stands_still>
 void train_preference(B& be, Policy& policy, Reference& reference, parameter_update<Schedule>& update,
                       const preference_pairs& pairs, const loop_options& options, const Loss& loss = {},
-                      Observer&& observe = {}) {
+                      Observer&& observe = {}, Sync&& sync = {}) {
+  constexpr bool follows = !std::same_as<std::remove_cvref_t<Sync>, preference_train_detail::stands_still>;
+  static_assert(!follows || parameterised<Reference>,
+                "rlhf: a reference that follows the policy has parameters to be moved");
   preference_train_detail::check(pairs, "train_preference");
   check_loop("train_preference", "pairs", pairs.chosen.size(), options);
-  std::vector<float> ref_chosen(static_cast<std::size_t>(pairs.chosen.response_tokens()));
-  std::vector<float> ref_rejected(static_cast<std::size_t>(pairs.rejected.response_tokens()));
-  reference.log_probs(pairs.chosen, ref_chosen);
-  reference.log_probs(pairs.rejected, ref_rejected);
+  std::vector<float> ref_chosen, ref_rejected, ref;
+  if constexpr (!follows) {
+    ref_chosen.resize(static_cast<std::size_t>(pairs.chosen.response_tokens()));
+    ref_rejected.resize(static_cast<std::size_t>(pairs.rejected.response_tokens()));
+    reference.log_probs(pairs.chosen, ref_chosen);
+    reference.log_probs(pairs.rejected, ref_rejected);
+  }
 
   progress now = progress_of(pairs.chosen.size(), options);
   std::vector<float> logp, gradient;
@@ -101,15 +116,22 @@ void train_preference(B& be, Policy& policy, Reference& reference, parameter_upd
     logp.resize(static_cast<std::size_t>(both.response_tokens()));
     gradient.resize(logp.size());
     policy.log_probs(both, logp);
-    const std::vector<float> chosen = pairs.chosen.select(rows, std::span<const float>(ref_chosen));
-    const std::vector<float> rejected = pairs.rejected.select(rows, std::span<const float>(ref_rejected));
+    if constexpr (follows) {
+      ref.resize(logp.size());
+      reference.log_probs(both, ref);
+    } else {
+      ref = pairs.chosen.select(rows, std::span<const float>(ref_chosen));
+      const std::vector<float> rejected = pairs.rejected.select(rows, std::span<const float>(ref_rejected));
+      ref.insert(ref.end(), rejected.begin(), rejected.end());
+    }
     const std::int64_t split = sides.split(), rest = both.response_tokens() - split;
     float value = 0;
     statistics metrics;
     or_throw(
         loss(be,
-             token_pair_inputs<float>{.chosen = {packed(sides.chosen), {logp.data(), split}, chosen, {}},
-                                      .rejected = {packed(sides.rejected), {logp.data() + split, rest}, rejected, {}}},
+             token_pair_inputs<float>{
+                 .chosen = {packed(sides.chosen), {logp.data(), split}, {ref.data(), split}, {}},
+                 .rejected = {packed(sides.rejected), {logp.data() + split, rest}, {ref.data() + split, rest}, {}}},
              pair_outputs<float>{.loss = {&value, 1},
                                  .grad_chosen = {gradient.data(), split},
                                  .grad_rejected = {gradient.data() + split, rest},
@@ -117,6 +139,7 @@ void train_preference(B& be, Policy& policy, Reference& reference, parameter_upd
     policy.backward(gradient);
     metrics.add("loss", static_cast<double>(value), 1);
     metrics.add("grad_norm", update.apply(policy), 1);
+    if constexpr (follows) sync.step(reference.parameters(), policy.parameters());
     ++now.step;
     now.items += sides.pairs;
     now.metrics = &metrics;

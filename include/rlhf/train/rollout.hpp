@@ -191,6 +191,16 @@ template <class Policy, class Reference, class Reward>
   return collect(policy, reference, reward, policy.sample(prompts, samples, key), version);
 }
 
+/// How far log-probabilities have moved from those of the sampler: mean of k3, nats per token.
+[[nodiscard]] inline double moved_kl(std::span<const float> logp, std::span<const float> old_logp) {
+  double sum = 0;
+  for (std::size_t t = 0; t < logp.size(); ++t) {
+    const double d = static_cast<double>(logp[t]) - static_cast<double>(old_logp[t]);
+    sum += std::expm1(d) - d;
+  }
+  return logp.empty() ? 0 : sum / static_cast<double>(logp.size());
+}
+
 [[nodiscard]] inline random_key stream(random_key key, std::int64_t offset) {
   return {key.seed, key.stream + static_cast<std::uint64_t>(offset)};
 }
