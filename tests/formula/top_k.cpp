@@ -88,6 +88,41 @@ TEST_CASE("the k likeliest tokens, against sorting") {
     }
 }
 
+TEST_CASE("token_logp gives the same k likeliest tokens beside its own figures") {
+  std::mt19937 random(72);
+  auto z = test::uniform(random, 4 * 33, -3, 3);
+  for (double& x : z) x = std::round(x * 2) / 2;
+  for (std::size_t r = 0; r < 4; ++r) z[r * 33 + 32] = not_a_number;  // padding
+  rlhf::reference_backend backend;
+  const std::vector<std::int32_t> target = {3, -100, 31, 0};
+  for (const std::int64_t k : {1, 5, 32}) {
+    const auto expected = likeliest(z, 4, k, 0.8, 32, {1, 0, 1, 1});
+    const auto n = static_cast<std::size_t>(4 * k);
+    std::vector<double> logp(4), alone(4), entropy(4), top(n, 99);
+    std::vector<std::int64_t> token(n, 99), argmax(4);
+    rlhf::logits_inputs<double> in{.logits = {z.data(), 4, 33}, .target = target, .vocabulary = 32, .temperature = 0.8};
+    rlhf::logp_outputs<double> out{.logp = logp, .entropy = entropy, .argmax = argmax};
+    REQUIRE(rlhf::token_logp(backend, in, rlhf::logp_outputs<double>{.logp = alone}));
+    out.top_logp = {top.data(), 4, k};
+    out.top_token = {token.data(), 4, k};
+    REQUIRE(rlhf::token_logp(backend, in, out));
+    CHECK(logp == alone);
+    for (std::size_t i = 0; i < n; ++i) {
+      CHECK(top[i] == Approx(expected.logp[i]).margin(1e-15));
+      CHECK(token[i] == expected.token[i]);
+    }
+    for (const std::size_t r : {0u, 2u, 3u}) CHECK(argmax[r] == token[r * static_cast<std::size_t>(k)]);
+    out.top_token = {};
+    CHECK(test::text(rlhf::token_logp(backend, in, out)) ==
+          "token_logp: top_token is null, wants a pointer to its elements");
+    out.top_token = {token.data(), 3, k};
+    CHECK(test::text(rlhf::token_logp(backend, in, out)) == "token_logp: top_token has 3 elements, wants 4");
+    out.top_logp = {top.data(), 4, 33};
+    out.top_token = {token.data(), 4, 33};
+    CHECK(test::text(rlhf::token_logp(backend, in, out)).find("token_logp: top_logp") == 0);
+  }
+}
+
 TEST_CASE("ties, certainty and tails that a difference would lose") {
   const auto even = likeliest<double>(std::vector<double>(6, 2.5), 1, 3);
   CHECK(even.token == std::vector<std::int32_t>{0, 1, 2});

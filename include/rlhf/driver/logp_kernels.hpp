@@ -3,6 +3,7 @@
 
 #include "rlhf/backend/concept.hpp"
 #include "rlhf/core/statistics.hpp"
+#include "rlhf/driver/largest.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -22,12 +23,14 @@ struct logits_inputs {
 /// What token_logp writes; what is absent is not computed.
 template <class T = float, class Space = host_space>
 struct logp_outputs {
-  view<T, 1, Space> logp{};               ///< log-probability of the target, nats
-  view<T, 1, Space> entropy{};            ///< of the whole distribution, nats
-  view<T, 1, Space> lse{};                ///< log-sum-exp of the scaled logits: keep it for the backward pass
-  view<T, 1, Space> square_sum{};         ///< sum of p squared
-  view<std::int64_t, 1, Space> argmax{};  ///< the most likely token, the first of equals
-  statistics* stats = nullptr;            ///< rows, nonfinite log-probabilities, mean entropy where computed
+  view<T, 1, Space> logp{};                  ///< log-probability of the target, nats
+  view<T, 1, Space> entropy{};               ///< of the whole distribution, nats
+  view<T, 1, Space> lse{};                   ///< log-sum-exp of the scaled logits: keep it for the backward pass
+  view<T, 1, Space> square_sum{};            ///< sum of p squared
+  view<std::int64_t, 1, Space> argmax{};     ///< the most likely token, the first of equals
+  view<T, 2, Space> top_logp{};              ///< [rows, k] the k largest log-probabilities, from the largest down
+  view<std::int64_t, 2, Space> top_token{};  ///< [rows, k] whose they are; of equal ones the smaller id comes first
+  statistics* stats = nullptr;               ///< rows, nonfinite log-probabilities, mean entropy where computed
 };
 
 /// What flows back. With null `entropy` no entropy gradient is taken.
@@ -49,6 +52,22 @@ template <class V>
 using square_row = online_softmax<V, false, true>;
 template <class V>
 using full_row = online_softmax<V, true, true>;
+
+/// The views of the top k: both or none, of one shape.
+template <class T, class Space>
+[[nodiscard]] status check_top(const logp_outputs<T, Space>& out, std::int64_t rows, std::int64_t vocabulary,
+                               const char* name) {
+  if (!out.top_logp && !out.top_token) return {};
+  if (!out.top_logp && rows > 0) return remark::null(name, "top_logp");
+  if (!out.top_token && rows > 0) return remark::null(name, "top_token");
+  if (out.top_logp.rows != rows) return remark::shape(name, "top_logp", out.top_logp.rows, rows);
+  if (out.top_token.rows != rows) return remark::shape(name, "top_token", out.top_token.rows, rows);
+  const std::int64_t k = out.top_logp.columns;
+  if (out.top_token.columns != k) return remark::shape(name, "top_token", out.top_token.columns, k);
+  if (k < 1 || k > vocabulary)
+    return remark::argument(name, "top_logp", static_cast<double>(k), "columns from 1 to the vocabulary");
+  return {};
+}
 
 /// The logit at a column.
 template <class L>
@@ -77,6 +96,7 @@ struct forward_rows {
     if (ignored || outside) {
       write(r, T(0), T(0), T(0), T(0));
       store(out.argmax, r, std::int64_t{0});
+      if (out.top_logp) team.one([&] { clear_top(r); });
       return;
     }
     const auto state = reduce(team, row);
@@ -87,6 +107,7 @@ struct forward_rows {
     if constexpr (Squares) squares = state.square_sum();
     write(r, logp, entropy, lse, squares);
     if (out.argmax) out.argmax[r] = first_of(row);
+    if (out.top_logp) team.one([&] { write_top(r, row, state); });
     acc.sum[0] += T(1);
     acc.sum[1] += is_finite(logp) ? T(0) : T(1);
     acc.sum[3] += entropy;
@@ -107,6 +128,16 @@ struct forward_rows {
   template <template <class> class State, class Team>
   [[nodiscard]] RLHF_HD RLHF_INLINE auto softmax_of(Team& team, const L* row) const {
     return team.template reduce<State>(in.vocabulary, logit_of_row<L>{row}, State<T>::at_temperature(in.temperature));
+  }
+  /// The row has just been read: it is looked at again where it lies in the cache.
+  template <class State>
+  RLHF_HD RLHF_INLINE void write_top(std::int64_t r, const L* row, const State& state) const {
+    T* const held = out.top_logp.row(r);
+    collect_largest(row, in.vocabulary, out.top_logp.columns, held, out.top_token.row(r));
+    for (std::int64_t i = 0; i < out.top_logp.columns; ++i) held[i] = state.log_probability(held[i]);
+  }
+  RLHF_HD RLHF_INLINE void clear_top(std::int64_t r) const {
+    for (std::int64_t i = 0; i < out.top_logp.columns; ++i) out.top_logp.row(r)[i] = 0, out.top_token.row(r)[i] = 0;
   }
   [[nodiscard]] RLHF_HD RLHF_INLINE std::int64_t first_of(const L* row) const {
     std::int64_t best = 0;

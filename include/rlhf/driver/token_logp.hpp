@@ -8,7 +8,8 @@ namespace rlhf::inline v1 {
 /// Log-probability of each row's target, and whatever else is asked for, in one read of the logits.
 ///
 /// \f$ \log p_y = z_y/\tau - \log\sum_v e^{z_v/\tau} \f$ by online log-sum-exp in float or wider, whatever the storage.
-/// Shapes: logits [rows, columns], all others [rows]. Outputs left null are not computed (argmax costs a second look).
+/// Shapes: logits [rows, columns], top_logp and top_token [rows, k] with k from 1 to the vocabulary, all others [rows]. Outputs
+/// left null are not computed; argmax and the top k cost a second look at the row while it is in cache.
 /// A row of minus infinities only has lse -inf and a NaN log-probability, which is counted. A target outside the
 /// vocabulary gives 0, is counted, and host backends return `errc::index` after all rows are done.
 /// Source: Milakov and Gimelshein 2018, arXiv 1805.02867.
@@ -29,6 +30,7 @@ status token_logp(B& be, logits_inputs<L, Space, Index> in, const logp_outputs<T
   if (auto s = sized(out.lse, "lse"); !s) return s;
   if (auto s = sized(out.square_sum, "square_sum"); !s) return s;
   if (auto s = sized(out.argmax, "argmax"); !s) return s;
+  if (auto s = logp_detail::check_top(out, rows, in.vocabulary, name); !s) return s;
   auto cell = be.template scratch<totals<4>>(1);
   if (!cell.data()) return remark::memory(name);
   using logp_detail::forward_rows;

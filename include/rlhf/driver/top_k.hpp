@@ -2,6 +2,7 @@
 // The k most likely tokens of each row of logits, with their log-probabilities under the whole vocabulary.
 
 #include "rlhf/driver/full_kl.hpp"
+#include "rlhf/driver/largest.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -76,7 +77,7 @@ struct top_k_rows {
     const L* const row = in.logits.row(r);
     const auto empty = row_sum<T>::at_temperature(in.temperature);
     const auto whole = team.template reduce<row_sum>(in.vocabulary, logit_of_row<L>{row}, empty);
-    team.one([&] { collect(row, k, logp, token); });
+    team.one([&] { logp_detail::collect_largest(row, in.vocabulary, k, logp, token); });
     T tail = 0;
     if (out.tail) {
       const T bound = logp[k - 1];
@@ -95,21 +96,6 @@ struct top_k_rows {
   }
 
  private:
-  /// The k largest logits and where they stand, by insertion into what is held.
-  RLHF_HD RLHF_INLINE void collect(const L* row, std::int64_t k, T* held, Index* token) const {
-    std::int64_t count = 0;
-    for (std::int64_t j = 0; j < in.vocabulary; ++j) {
-      const T z = memory_traits<T>::load(row + j);
-      if (count == k && !(z > held[k - 1])) continue;
-      std::int64_t i = count < k ? count++ : k - 1;
-      for (; i > 0 && z > held[i - 1]; --i) {
-        held[i] = held[i - 1];
-        token[i] = token[i - 1];
-      }
-      held[i] = z;
-      token[i] = static_cast<Index>(j);
-    }
-  }
   [[nodiscard]] RLHF_HD RLHF_INLINE static T entropy_of(const T* logp, std::int64_t k) {
     row_sum_with_entropy all;
     for (std::int64_t i = 0; i < k; ++i) all.add(logp[i]);
