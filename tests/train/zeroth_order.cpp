@@ -41,7 +41,7 @@ TEST_CASE("directions are unit vectors whose second moment is 1 / d") {
 TEST_CASE("the inverse link's bias falls as one over the votes") {
   const double p = sigmoid(0.6);
   for (const std::int64_t votes : {80, 320}) {
-    const std::vector<float> all(200000 / static_cast<std::size_t>(votes) * 20, static_cast<float>(p));
+    const std::vector<float> all(200000 / static_cast<std::size_t>(votes) * 4, static_cast<float>(p));
     const auto share = zeroth_order_detail::vote(all, votes, {3, 3});
     const double bias = zpg{}.difference(share) - 0.6;
     const double expected = -(1 - 2 * p) / (2 * static_cast<double>(votes) * p * (1 - p));

@@ -1,6 +1,7 @@
 #pragma once
 // Hydra-PPO's loop: actor and critic in one pass, the reference a pass with the adapters off.
 
+#include <algorithm>
 #include <vector>
 
 #include "rlhf/algorithm/hydra_ppo.hpp"
@@ -36,7 +37,7 @@ template <class B, class Ppo, class Model, scores_responses Reward, class Schedu
 void train_hydra_ppo(B& be, const hydra_ppo<Ppo>& hydra, Model& model, Reward& reward,
                      parameter_update<Schedule>& update, Prompts&& prompts, const on_policy_options& options,
                      Observer&& observe = {}) {
-  check_loop("train_hydra_ppo", options);
+  check_loop("train_hydra_ppo", options, true);
   or_throw(hydra.check());
   adapters_off<Model> reference(model);
   iteration now{.number = options.done, .of = options.iterations, .tokens = options.tokens_done};
@@ -77,6 +78,7 @@ void train_hydra_ppo(B& be, const hydra_ppo<Ppo>& hydra, Model& model, Reward& r
               value_outputs<float>{.loss = {&loss, 1}, .grad_value = value_slope, .stats = &value_metrics}));
           value_metrics.add("loss", static_cast<double>(loss), 1);
           for (float& g : value_slope) g = static_cast<float>(hydra.value_weight * static_cast<double>(g));
+          if (i < options.critic_first) std::fill(policy_slope.begin(), policy_slope.end(), 0.0f);
           model.backward_both(policy_slope, value_slope);
           metrics.add("grad_norm", update.apply(model), 1);
           return true;

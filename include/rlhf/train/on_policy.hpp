@@ -58,7 +58,7 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
                parameter_update<PolicySchedule>& policy_update, parameter_update<CriticSchedule>& critic_update,
                Prompts&& prompts, const on_policy_options& options, Observer&& observe = {}, Guide&& guide = {}) {
   constexpr bool guided = !std::same_as<std::remove_cvref_t<Guide>, on_policy_detail::no_guide>;
-  check_loop("train_ppo", options);
+  check_loop("train_ppo", options, true);
   iteration now{.number = options.done, .of = options.iterations, .tokens = options.tokens_done};
   for (std::int64_t i = options.done; i < options.iterations; ++i) {
     const rollout r = collect(policy, reference, reward, prompts(i), options.samples, stream(options.key, 2 * i),
@@ -94,14 +94,16 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
           predicted.resize(old_logp.size());
           gradient.resize(old_logp.size());
           float loss = 0;
-          policy.log_probs(batch, logp);
-          if (moved_kl(logp, old_logp) > options.stop_kl) return false;
-          or_throw(algorithm.policy(
-              be, batch.layout(), token_inputs<float>{.logp = logp, .old_logp = old_logp, .advantage = a},
-              token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &policy_metrics}));
-          policy.backward(gradient);
-          policy_metrics.add("loss", static_cast<double>(loss), 1);
-          metrics.add("grad_norm", policy_update.apply(policy), 1);
+          if (i >= options.critic_first) {
+            policy.log_probs(batch, logp);
+            if (moved_kl(logp, old_logp) > options.stop_kl) return false;
+            or_throw(algorithm.policy(
+                be, batch.layout(), token_inputs<float>{.logp = logp, .old_logp = old_logp, .advantage = a},
+                token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &policy_metrics}));
+            policy.backward(gradient);
+            policy_metrics.add("loss", static_cast<double>(loss), 1);
+            metrics.add("grad_norm", policy_update.apply(policy), 1);
+          }
 
           critic.values(batch, predicted);
           or_throw(algorithm.value(

@@ -23,10 +23,11 @@ struct on_policy_options {
   std::int64_t tokens_done = 0;  ///< response tokens that they sampled
   /// An iteration makes no more updates once the policy is this far from the one that sampled (k3, nats per token).
   double stop_kl = std::numeric_limits<double>::infinity();
+  std::int64_t critic_first = 0;  ///< iterations whose updates are the critic's alone, where there is one
 };
 
 /// Refuses what no loop can walk. Throws rlhf::error.
-inline void check_loop(const char* function, const on_policy_options& options) {
+inline void check_loop(const char* function, const on_policy_options& options, bool with_critic = false) {
   const auto wants = [function](const char* argument, std::int64_t got, const char* range) {
     throw error(remark::argument(function, argument, static_cast<double>(got), range));
   };
@@ -34,6 +35,9 @@ inline void check_loop(const char* function, const on_policy_options& options) {
   if (options.epochs < 0) wants("options.epochs", options.epochs, "0 or more");
   if (options.minibatch < 1) wants("options.minibatch", options.minibatch, "1 or more");
   if (options.done < 0) wants("options.done", options.done, "0 or more");
+  if (options.critic_first < 0) wants("options.critic_first", options.critic_first, "0 or more");
+  if (options.critic_first > 0 && !with_critic)
+    wants("options.critic_first", options.critic_first, "0: there is no critic to learn first");
   if (!(options.stop_kl > 0))
     throw error(remark::argument(function, "options.stop_kl", options.stop_kl, "more than 0 (infinity turns it off)"));
 }

@@ -1,0 +1,120 @@
+// What keeps a long run in order: broken numbers, the price of KL, running scales, a critic that learns first.
+
+#include "rlhf/train/observers.hpp"
+
+#include <cmath>
+#include <limits>
+
+#include "rlhf/algorithm/ppo_max.hpp"
+#include "rlhf/algorithm/rloo.hpp"
+#include "rlhf/train/group.hpp"
+#include "rlhf/train/on_policy.hpp"
+#include "rlhf/train/running_reward.hpp"
+#include "rlhf/train/supervised.hpp"
+#include "support/catch.hpp"
+#include "train/world.hpp"
+
+using namespace rlhf;
+using namespace rlhf_test;
+
+TEST_CASE("a run whose numbers break stops and says which and when") {
+  world w;
+  tabular_policy policy = w.reference;
+  auto update = steps_of(0.01);
+  const responses data = w.reference.sample(prompts(40), 1, {3, 3});
+  std::int64_t last = 0;
+  stop_when_broken watch{[&](const progress& p) {
+    last = p.step;
+    if (p.step == 3) policy.parameters()[1] = std::numeric_limits<float>::quiet_NaN();
+  }};
+  try {
+    train_supervised(w.cpu, policy, update, data, {.batch = 8, .key = {1, 1}}, watch);
+    FAIL("it did not stop");
+  } catch (const broken_metric& e) {
+    CHECK(e.step() == 4);
+    CHECK(e.metric() == "loss");
+    CHECK(std::string(e.what()) == "training stopped at step 4: loss is nan, wants a finite number");
+  }
+  CHECK(last == 3);
+
+  tabular_policy healthy = w.reference;
+  std::int64_t looked = 0;
+  struct watcher {
+    std::int64_t* looked;
+    void operator()(const iteration&) const {}
+    void sampled(const rollout&) const { ++*looked; }
+  };
+  stop_when_broken also{watcher{&looked}};
+  train_group(
+      w.cpu, rloo{}, healthy, w.reference, w.reward, update, [](std::int64_t) { return prompts(8); },
+      {.iterations = 3, .samples = 2, .key = {1, 100}}, also);
+  CHECK(looked == 3);
+}
+
+TEST_CASE("a controller of the price brings the KL to its target, and can go on") {
+  world w;
+  const auto run = [&](std::int64_t stop) {
+    tabular_policy policy = w.reference;
+    auto update = steps_of(0.05);
+    rloo algorithm;
+    adaptive_kl_controller controller{.coefficient = 0.4, .target = 0.3, .horizon = 8000};
+    double kl = 0;
+    for (const std::int64_t done : {std::int64_t{0}, stop}) {
+      algorithm.reward.coefficient = controller.coefficient;
+      train_group(
+          w.cpu, algorithm, policy, w.reference, w.reward, update, [](std::int64_t) { return prompts(128); },
+          {.iterations = done == 0 ? stop : 700, .samples = 4, .minibatch = 512, .key = {1, 100}, .done = done},
+          control_kl{&algorithm.reward.coefficient, &controller, [&](const iteration& i) { kl = i.kl; }});
+    }
+    CHECK(kl == Approx(0.3).margin(0.06));
+    CHECK(controller.coefficient > 0.5);
+    return bits(policy.parameters());
+  };
+  CHECK(run(700) == run(120));
+}
+
+TEST_CASE("a running reward has mean 0 and deviation 1 of all that it has seen") {
+  world w;
+  for (float& x : w.reward.parameters()) x = 100 + 10 * x;
+  running_reward scaled(w.reward, ppo_max{}.scale);
+  const responses batch = w.reference.sample(prompts(500), 1, {3, 3});
+  std::vector<float> out(500);
+  for (int k = 0; k < 3; ++k) scaled.rewards(batch, out);
+  double sum = 0, squares = 0;
+  for (const float s : out) {
+    sum += static_cast<double>(s);
+    squares += static_cast<double>(s) * static_cast<double>(s);
+    CHECK(std::abs(s) <= 5);
+  }
+  CHECK(sum / 500 == Approx(0).margin(1e-4));
+  CHECK(squares / 500 == Approx(1).epsilon(1e-2));
+  CHECK(scaled.scale.seen.count == 1500);
+}
+
+TEST_CASE("PPO-max raises the reward, its critic first") {
+  world w;
+  tabular_policy policy = w.reference;
+  tabular_critic critic(vocabulary, 2);
+  auto update = steps_of(0.03), critic_update = steps_of(0.1);
+  const ppo_max algorithm;
+  running_reward reward(w.reward, algorithm.scale);
+  const auto ask = [](std::int64_t) { return prompts(256); };
+  on_policy_options options{.iterations = 3, .minibatch = 128, .key = {1, 100}, .critic_first = 3};
+  train_ppo(w.cpu, algorithm, policy, critic, w.reference, reward, update, critic_update, ask, options);
+  CHECK(bits(policy.parameters()) == bits(w.reference.parameters()));
+  CHECK(update.optimiser.steps == 0);
+  CHECK(critic_update.optimiser.steps == 6);
+  options.done = 3;
+  options.iterations = 60;
+  train_ppo(w.cpu, algorithm, policy, critic, w.reference, reward, update, critic_update, ask, options);
+  const auto mean = [&](tabular_policy& q) {
+    const auto p = distribution(q);
+    double sum = 0;
+    for (std::size_t i = 0; i < p.size(); ++i) sum += p[i] * w.reward.at(i);
+    return sum;
+  };
+  CHECK(mean(policy) > mean(w.reference) + 1);
+  CHECK_THROWS_WITH(
+      train_group(w.cpu, rloo{}, policy, w.reference, reward, update, ask, {.samples = 2, .critic_first = 1}),
+      "train_group: options.critic_first is 1, wants 0: there is no critic to learn first");
+}
