@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "rlhf/train/nash_md.hpp"
 #include "support/catch.hpp"
 #include "train/world.hpp"
 
@@ -331,6 +332,30 @@ TEST_CASE("an online preference run that goes on from what it saved ends with th
     train_nash_md(w.cpu, nash_md{}, 0.5, parts, w.reference, judge, part_update, ask, options);
   }
   CHECK(bits(whole.parameters()) == bits(parts.parameters()));
+}
+
+TEST_CASE("a run may learn from the pairs of several iterations, and go on with them") {
+  world w;
+  bradley_terry_judge judge(w.reward);
+  const auto run = [&](std::int64_t stop, std::int64_t keep) {
+    tabular_policy policy = w.reference;
+    auto update = steps_of(0.05);
+    pair_history history{.keep = keep};
+    for (const std::int64_t done : {std::int64_t{0}, stop})
+      train_online_preference(
+          w.cpu, online_dpo{.loss = {.beta = beta}}, sample_hybrid{}, policy, w.reference, judge, update,
+          [](std::int64_t) { return prompts(128); },
+          {.iterations = done == 0 ? stop : 60, .minibatch = 64, .key = {1, 100}, .done = done}, ignore_iteration{},
+          history);
+    CHECK(static_cast<std::int64_t>(history.rounds.size()) == std::min<std::int64_t>(keep, 60));
+    CHECK(history.rounds.back().size() == 128);
+    CHECK(update.optimiser.steps == (keep == 1 ? 120 : 2 * 60 * 61 / 2));
+    return std::pair{bits(policy.parameters()), w.distance(policy, beta)};
+  };
+  const auto all = run(60, 1000), fresh = run(60, 1);
+  CHECK(run(17, 1000).first == all.first);
+  CHECK(all.second < 0.05);  // of 7680 answers
+  CHECK(fresh.second < 0.15);
 }
 
 TEST_CASE("judges that do not judge are refused") {

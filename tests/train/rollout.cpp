@@ -7,8 +7,8 @@
 #include "rlhf/algorithm/rloo.hpp"
 #include "rlhf/train/ensemble.hpp"
 #include "rlhf/train/group.hpp"
-#include "rlhf/train/labelled.hpp"
 #include "rlhf/train/on_policy.hpp"
+#include "rlhf/train/process_reward.hpp"
 #include "support/catch.hpp"
 #include "train/world.hpp"
 

@@ -166,6 +166,7 @@ concept wants_rollouts = requires(Observer& observe, const rollout& r) { observe
 template <class Policy, class Reference, class Reward>
 [[nodiscard]] rollout collect(Policy& policy, Reference& reference, Reward& reward, responses batch,
                               std::int64_t version) {
+  if (batch.size() == 0) throw error({errc::argument, "collect", "prompts", "has elements:", 0, 0, "at least one"});
   rollout r;
   r.batch = std::move(batch);
   const auto tokens = static_cast<std::size_t>(r.batch.response_tokens());
@@ -191,7 +192,6 @@ template <class Policy, class Reference, class Reward>
 template <class Policy, class Reference, class Reward>
 [[nodiscard]] rollout collect(Policy& policy, Reference& reference, Reward& reward, const prompt_list& prompts,
                               std::int64_t samples, random_key key, std::int64_t version) {
-  if (prompts.empty()) throw error({errc::argument, "collect", "prompts", "has elements:", 0, 0, "at least one"});
   return collect(policy, reference, reward, policy.sample(prompts, samples, key), version);
 }
 

@@ -1,0 +1,175 @@
+#pragma once
+// What the loops over compared samples share: asking, labels, minibatches of several parts and their losses.
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "rlhf/algorithm/online_preference.hpp"
+#include "rlhf/driver/unpaired_loss.hpp"
+#include "rlhf/train/pair_sampler.hpp"
+#include "rlhf/train/rollout.hpp"
+
+namespace rlhf::inline v1 {
+
+namespace online_detail {
+
+template <class Loss>
+[[nodiscard]] constexpr bool reads_rewards(const Loss& loss) {
+  if constexpr (requires { loss.objective; })
+    return (needs_of(loss.objective) & field::rewards) != 0;
+  else
+    return false;
+}
+
+/// The judge's probabilities that the first of each pair is better. Throws rlhf::error where one is none.
+template <class Judge>
+[[nodiscard]] std::vector<float> ask(Judge& judge, const response_pairs& pairs) {
+  std::vector<float> p(static_cast<std::size_t>(pairs.first.size()));
+  judge.preferences(pairs.first, pairs.second, p);
+  for (const float x : p)
+    if (!(x >= 0 && x <= 1))
+      throw error(remark::argument("train_online_preference", "a preference", static_cast<double>(x), "a probability"));
+  return p;
+}
+
+/// Whether the first of each pair is the chosen one, as a number: 1, 0, or its probability.
+[[nodiscard]] inline std::vector<float> labels(std::vector<float> p, pair_label how, random_key key) {
+  const random_numbers coin(key);
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    const double x = static_cast<double>(p[i]);
+    if (how == pair_label::drawn) p[i] = coin.uniform({.prompt = static_cast<std::uint32_t>(i)}) < x ? 1.0f : 0.0f;
+    if (how == pair_label::likelier) p[i] = x >= 0.5 ? 1.0f : 0.0f;
+  }
+  return p;
+}
+
+/// Some pairs and what is fixed of them: chosen (or first) responses, then the others, then those of the bonus.
+struct joined {
+  responses batch;
+  std::vector<float> old_logp, ref_logp;
+  std::int64_t pairs = 0;
+
+  /// Where the tokens of part k begin; k = 3 is the end.
+  [[nodiscard]] std::int64_t begin(std::int64_t k) const {
+    return batch.response_offsets()[static_cast<std::size_t>(std::min(k * pairs, batch.size()))];
+  }
+  /// Offsets of part k, from 0.
+  [[nodiscard]] std::vector<std::int64_t> offsets(std::int64_t k) const {
+    std::vector<std::int64_t> out;
+    for (std::int64_t i = k * pairs; i <= (k + 1) * pairs; ++i)
+      out.push_back(batch.response_offsets()[static_cast<std::size_t>(i)] - begin(k));
+    return out;
+  }
+  /// Part k of something of tokens.
+  [[nodiscard]] view<const float> part(const std::vector<float>& v, std::int64_t k) const {
+    return {v.data() + begin(k), begin(k + 1) - begin(k)};
+  }
+  [[nodiscard]] view<float> part(std::vector<float>& v, std::int64_t k) const {
+    return {v.data() + begin(k), begin(k + 1) - begin(k)};
+  }
+  /// Sums over the responses of part k.
+  [[nodiscard]] std::vector<float> whole(const std::vector<float>& v, std::int64_t k) const {
+    std::vector<float> out;
+    for (std::int64_t i = k * pairs; i < (k + 1) * pairs; ++i) {
+      double sum = 0;
+      for (std::int64_t t = batch.response_offsets()[static_cast<std::size_t>(i)];
+           t < batch.response_offsets()[static_cast<std::size_t>(i) + 1]; ++t)
+        sum += static_cast<double>(v[static_cast<std::size_t>(t)]);
+      out.push_back(static_cast<float>(sum));
+    }
+    return out;
+  }
+};
+
+/// A unpaired objective of part k: its loss; slopes are written to `gradient`.
+template <class B, class Objective>
+[[nodiscard]] double respond(B& be, const Objective& objective, const joined& x, std::int64_t k,
+                             const std::vector<float>& logp, const std::vector<float>& label,
+                             std::vector<float>& gradient, statistics* stats = nullptr) {
+  const std::vector<float> own = x.whole(logp, k), ref = x.whole(x.ref_logp, k);
+  std::vector<float> slope(own.size());
+  float loss = 0;
+  unpaired_inputs<float> in{.logp = own, .ref_logp = ref};
+  if (!label.empty()) in.label = label;
+  or_throw(unpaired_loss<Objective>{objective}(
+      be, in, unpaired_outputs<float>{.loss = {&loss, 1}, .grad_logp = slope, .stats = stats}));
+  const std::vector<std::int64_t> offsets = x.offsets(k);
+  const view<float> out = x.part(gradient, k);
+  for (std::size_t i = 0; i < slope.size(); ++i)
+    for (std::int64_t t = offsets[i]; t < offsets[i + 1]; ++t) out[t] = slope[i];
+  return static_cast<double>(loss);
+}
+
+/// One more response to each prompt, for the bonus.
+template <class Policy, class Reference>
+[[nodiscard]] responses bonus_responses(bonus_source from, Policy& policy, Reference& reference,
+                                        const prompt_list& prompts, random_key key) {
+  if (from == bonus_source::policy) return policy.sample(prompts, 1, key);
+  if constexpr (sampling_policy<Reference>)
+    return reference.sample(prompts, 1, key);
+  else
+    throw error({errc::argument, "train_online_preference", "reference", "samples:", 0, 0,
+                 "sample(), for the bonus on its samples"});
+}
+
+/// Two parts of a joined minibatch as the two sides of a pair loss.
+struct comparison {
+  std::int64_t first = 0, second = 1;
+  std::vector<float> first_reward = {};  ///< the second one's is 1 less this; empty: none
+  std::vector<float> weight = {};        ///< of each pair; empty: 1
+};
+
+/// A pair loss of two parts: its value; slopes are added to `gradient`.
+template <class B, class Loss>
+[[nodiscard]] double compare(B& be, const Loss& loss, const joined& x, const comparison& sides,
+                             const std::vector<float>& logp, const std::vector<float>& anchor,
+                             std::vector<float>& gradient, statistics& metrics) {
+  const std::int64_t k[] = {sides.first, sides.second};
+  const std::vector<std::int64_t> offsets[] = {x.offsets(k[0]), x.offsets(k[1])};
+  const std::vector<float> previous[] = {x.whole(x.old_logp, k[0]), x.whole(x.old_logp, k[1])};
+  token_pair_inputs<float> in{.chosen = {packed(offsets[0]), x.part(logp, k[0]), x.part(anchor, k[0]), {}},
+                              .rejected = {packed(offsets[1]), x.part(logp, k[1]), x.part(anchor, k[1]), {}},
+                              .previous_chosen = previous[0],
+                              .previous_rejected = previous[1]};
+  std::vector<float> second_reward;
+  for (const float r : sides.first_reward) second_reward.push_back(1 - r);
+  if (!second_reward.empty()) {
+    in.chosen_reward = sides.first_reward;
+    in.rejected_reward = second_reward;
+  }
+  if (!sides.weight.empty()) in.weight = sides.weight;
+  std::vector<float> slope(gradient.size());
+  float value = 0;
+  or_throw(loss(be, in,
+                pair_outputs<float>{.loss = {&value, 1},
+                                    .grad_chosen = x.part(slope, k[0]),
+                                    .grad_rejected = x.part(slope, k[1]),
+                                    .stats = &metrics}));
+  for (std::size_t t = 0; t < slope.size(); ++t) gradient[t] += slope[t];
+  return static_cast<double>(value);
+}
+
+/// All that an iteration learns from; scores are the judge's where it gives any.
+template <class Policy, class Reference, class Judge>
+[[nodiscard]] rollout scored(Policy& policy, Reference& reference, Judge& judge, responses batch, std::int64_t pairs,
+                             const std::vector<float>& p, std::int64_t version) {
+  struct by_preference {
+    std::int64_t pairs;
+    const std::vector<float>* p;
+    void rewards(const responses& r, std::span<float> out) const {
+      for (std::int64_t i = 0; i < r.size(); ++i) {
+        const float first = (*p)[static_cast<std::size_t>(i % pairs)];
+        out[static_cast<std::size_t>(i)] = i < pairs ? first : 1 - first;
+      }
+    }
+  } preference{pairs, &p};
+  if constexpr (scores_responses<Judge>)
+    return collect(policy, reference, judge, std::move(batch), version);
+  else
+    return collect(policy, reference, preference, std::move(batch), version);
+}
+
+}  // namespace online_detail
+
+}  // namespace rlhf::inline v1
