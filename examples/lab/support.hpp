@@ -53,4 +53,16 @@ using rlhf::theory::vector;
   return out;
 }
 
+/// As at_most and at_least, and no doubt about it: the whole interval lies on the right side.
+[[nodiscard]] inline check clearly_below(std::string what, const std::vector<double>& samples, double bound) {
+  check c = at_most(std::move(what), samples, bound);
+  c.pass = c.high < bound;
+  return c;
+}
+[[nodiscard]] inline check clearly_above(std::string what, const std::vector<double>& samples, double bound) {
+  check c = at_least(std::move(what), samples, bound);
+  c.pass = c.low > bound;
+  return c;
+}
+
 }  // namespace lab

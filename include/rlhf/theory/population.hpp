@@ -68,16 +68,64 @@ template <pair_objective Objective>
   return out;
 }
 
-/// The same in the parameters of a log-linear policy. `hessian` is exact.
-template <pair_objective Objective>
-[[nodiscard]] population_loss expected_loss(const Objective& objective, const pair_population& pairs,
-                                            const log_linear& policy) {
-  population_loss l = expected_loss(objective, pairs, policy.logp());
+/// A loss of the log-probabilities of the responses as one of the parameters of a log-linear policy. `hessian` stays exact.
+[[nodiscard]] inline population_loss in_parameters(population_loss l, const log_linear& policy) {
   const matrix s = policy.scores();
   const double sum = l.gradient.sum();
   l.hessian = (s.transpose() * l.hessian * s - sum * policy.fisher()).eval();
   l.gradient = (s.transpose() * l.gradient).eval();
   return l;
+}
+template <pair_objective Objective>
+[[nodiscard]] population_loss expected_loss(const Objective& objective, const pair_population& pairs,
+                                            const log_linear& policy) {
+  return in_parameters(expected_loss(objective, pairs, policy.logp()), policy);
+}
+
+/// Single responses to one prompt, and what an objective may read about them.
+struct response_population {
+  vector weight;                          ///< [responses]: how often each is seen
+  vector ref_logp = {};                   ///< of each response
+  vector label = {};                      ///< of each response: what is wanted of it, as the objective says
+  double reference_point = not_a_number;  ///< of the prompt
+};
+
+/// An objective of single responses in expectation.
+template <unpaired_objective Objective>
+[[nodiscard]] population_loss expected_loss(const Objective& objective, const response_population& responses,
+                                            const vector& logp) {
+  or_throw(check_of(objective));
+  const Eigen::Index n = logp.size();
+  detail::want_size(static_cast<std::size_t>(responses.weight.size()), n, "expected_loss", "responses.weight");
+  using first = dual<double>;
+  using second = dual<first>;
+  population_loss out{0, vector::Zero(n), matrix::Zero(n, n)};
+  for (Eigen::Index y = 0; y < n; ++y) {
+    const double w = responses.weight[y];
+    if (!(w > 0)) continue;
+    labelled_response<second> r;
+    r.logp = second::variable(first::variable(logp[y], 0), 0);
+    r.ref_logp = first(responses.ref_logp.size() > 0 ? responses.ref_logp[y] : not_a_number);
+    r.label = first(responses.label.size() > 0 ? responses.label[y] : not_a_number);
+    r.reference_point = first(responses.reference_point);
+    r.length = first(1.0);
+    const second l = objective(r);
+    out.loss += w * l.value.value;
+    out.gradient[y] += w * l.partial[0].value;
+    out.hessian(y, y) += w * l.partial[0].partial[0];
+  }
+  return out;
+}
+template <unpaired_objective Objective>
+[[nodiscard]] population_loss expected_loss(const Objective& objective, const response_population& responses,
+                                            const log_linear& policy) {
+  return in_parameters(expected_loss(objective, responses, policy.logp()), policy);
+}
+[[nodiscard]] inline population_loss operator+(population_loss a, const population_loss& b) {
+  a.loss += b.loss;
+  a.gradient += b.gradient;
+  a.hessian += b.hessian;
+  return a;
 }
 
 /// Where Newton's method ended.
@@ -89,13 +137,12 @@ struct newton_result {
   bool converged = false;
 };
 
-/// The minimiser of an expected loss over a log-linear class by damped Newton steps of smallest norm (a loss of log-ratio
-/// margins is flat along constants). `tolerance` is on the largest element of the gradient.
-template <pair_objective Objective>
-[[nodiscard]] newton_result minimise(const Objective& objective, const pair_population& pairs, log_linear start,
-                                     double tolerance = 1e-13, int most = 100) {
+/// The minimiser of `loss(policy)`, a population_loss in the parameters, over a log-linear class by damped Newton steps of
+/// smallest norm (a loss of log-ratio margins is flat along constants). `tolerance` is on the largest element of the gradient.
+template <class Loss>
+[[nodiscard]] newton_result minimise(const Loss& loss, log_linear start, double tolerance = 1e-13, int most = 100) {
   newton_result out{std::move(start), 0, 0, 0, false};
-  population_loss here = expected_loss(objective, pairs, out.policy);
+  population_loss here = loss(out.policy);
   for (;; ++out.steps) {
     out.loss = here.loss;
     out.gradient_norm = here.gradient.cwiseAbs().maxCoeff();
@@ -106,9 +153,10 @@ template <pair_objective Objective>
     for (;; share /= 2) {
       log_linear next = out.policy;
       next.theta -= share * step;
-      population_loss there = expected_loss(objective, pairs, next);
-      // At the bottom the loss itself no longer tells; then the gradient does.
-      const bool lower = there.loss < here.loss || there.gradient.cwiseAbs().maxCoeff() < out.gradient_norm;
+      population_loss there = loss(next);
+      // At the bottom the loss itself no longer tells; then the gradient does. Not before: far out it vanishes as well.
+      const bool bottom = std::fabs(there.loss - here.loss) <= 1e-13 * (1 + std::fabs(here.loss));
+      const bool lower = there.loss < here.loss || (bottom && there.gradient.cwiseAbs().maxCoeff() < out.gradient_norm);
       if (!lower && share < 1e-10) return out;
       if (!lower) continue;
       out.policy = std::move(next);
@@ -116,6 +164,14 @@ template <pair_objective Objective>
       break;
     }
   }
+}
+
+/// The minimiser of an expected objective of pairs.
+template <pair_objective Objective>
+[[nodiscard]] newton_result minimise(const Objective& objective, const pair_population& pairs, log_linear start,
+                                     double tolerance = 1e-13, int most = 100) {
+  return minimise([&](const log_linear& policy) { return expected_loss(objective, pairs, policy); }, std::move(start),
+                  tolerance, most);
 }
 
 }  // namespace rlhf::inline v1::theory

@@ -49,20 +49,9 @@ struct value_incentive {
   [[nodiscard]] population_loss loss_of_policy(const vector& logits) const {
     check();
     const log_linear policy = log_linear::tabular(logits);
-    const vector logp = policy.logp();
-    population_loss out = expected_loss(dpo_sigmoid{.beta = beta}, {.weight = wins, .ref_logp = ref_logp}, policy);
-    const optimism bonus{.coefficient = alpha * beta};
-    for (Eigen::Index y = 0; y < logp.size(); ++y) {
-      labelled_response<dual<double>> r;
-      r.logp = dual<double>::variable(logp[y], 0);
-      r.ref_logp = ref_logp[y];
-      const dual<double> value = bonus(r);
-      out.loss += calibration[y] * value.value;
-      const vector slope = calibration[y] * value.partial[0] * policy.scores().row(y).transpose();
-      out.gradient += slope;
-    }
-    out.hessian -= bonus.coefficient * policy.fisher();  // the second derivatives of every log-probability
-    return out;
+    return expected_loss(dpo_sigmoid{.beta = beta}, pair_population{.weight = wins, .ref_logp = ref_logp}, policy) +
+           expected_loss(optimism{.coefficient = alpha * beta},
+                         response_population{.weight = calibration, .ref_logp = ref_logp}, policy);
   }
   /// Minimises the policy form from given rewards by damped Newton steps (with the curvature's absolute values, since optimism is
   /// not convex), keeping |r - E_cal r| <= `bound`. Returns calibrated rewards.
