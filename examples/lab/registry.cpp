@@ -20,9 +20,15 @@ experiment x13_vine_values();
 experiment x14_tdpo_gradient();
 experiment x15_dense_credit();
 experiment e01_pilaf_gradient();
+experiment e02_pilaf_labels();
+experiment e03_preference_gradient();
 experiment e03b_zeroth_order();
+experiment e04_lotteries();
+experiment e05_offline_pessimism();
+experiment e06_online_pairs();
 experiment e07_margin_caps();
 experiment e08_una_offset();
+experiment e09_robust_groups();
 experiment e10_over_optimisation();
 experiment e11_fast_rate();
 experiment e12_dpo_equivalence();
@@ -51,9 +57,15 @@ std::vector<experiment> all_experiments() {
       x14_tdpo_gradient(),
       x15_dense_credit(),
       e01_pilaf_gradient(),
+      e02_pilaf_labels(),
+      e03_preference_gradient(),
       e03b_zeroth_order(),
+      e04_lotteries(),
+      e05_offline_pessimism(),
+      e06_online_pairs(),
       e07_margin_caps(),
       e08_una_offset(),
+      e09_robust_groups(),
       e10_over_optimisation(),
       e11_fast_rate(),
       e12_dpo_equivalence(),
