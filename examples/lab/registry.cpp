@@ -35,6 +35,7 @@ experiment e12_dpo_equivalence();
 experiment e13_likelihood_rate();
 experiment e14_greedy_failure();
 experiment e15_rankings();
+experiment e16_enhancer();
 experiment e17_kl_regret();
 experiment e18_nash_dynamics();
 experiment e19_policy_gradient();
@@ -72,6 +73,7 @@ std::vector<experiment> all_experiments() {
       e13_likelihood_rate(),
       e14_greedy_failure(),
       e15_rankings(),
+      e16_enhancer(),
       e17_kl_regret(),
       e18_nash_dynamics(),
       e19_policy_gradient(),
