@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "rlhf/policy/judge.hpp"
 #include "rlhf/train/evaluate.hpp"
 #include "rlhf/train/on_policy.hpp"
 #include "rlhf/train/preference.hpp"
@@ -268,6 +269,26 @@ TEST_CASE("evaluation of the reference against itself has no KL") {
   const auto p = distribution(w.reference);
   for (std::size_t i = 0; i < p.size(); ++i) exact += p[i] * w.reward.at(i);
   CHECK(std::abs(e.reward - exact) < 4 * e.reward_deviation / std::sqrt(500.0));
+}
+
+TEST_CASE("a policy's rate of wins is its expectation, and one half against itself") {
+  world w;
+  bradley_terry_judge judge(w.reward);
+  tabular_policy better = w.reference;
+  for (std::size_t i = 0; i < 4; ++i) better.parameters()[i] += static_cast<float>(i);
+  const auto exact = [&](tabular_policy& a, tabular_policy& b) {
+    const auto p = distribution(a), q = distribution(b);
+    double sum = 0;
+    for (std::size_t i = 0; i < p.size(); ++i)
+      for (std::size_t j = 0; j < q.size(); ++j) sum += p[i] * q[j] * sigmoid(w.reward.at(i) - w.reward.at(j));
+    return sum;
+  };
+  const win_rate found = compare_policies(better, w.reference, judge, prompts(2000), 2, {2, 2});
+  CHECK(found.comparisons == 4000);
+  CHECK(std::abs(found.rate - exact(better, w.reference)) < 4 * found.error);
+  const win_rate same = compare_policies(w.reference, w.reference, judge, prompts(4000), 1, {2, 2});
+  CHECK(std::abs(same.rate - 0.5) < 4 * same.error);
+  CHECK(same.error > 0);
 }
 
 TEST_CASE("best of n counts every subset") {

@@ -59,6 +59,25 @@ template <class Policy, scores_tokens Reference, scores_responses Reward>
           batch.response_tokens()};
 }
 
+/// How often a policy beats another one, by a judge.
+struct win_rate {
+  double rate = 0;   ///< mean probability that the first one's response is better
+  double error = 0;  ///< its standard error
+  std::int64_t comparisons = 0;
+};
+
+/// Samples `n` responses of both policies to each prompt, with numbers of their own, and asks the judge about each pair.
+template <sampling_policy First, sampling_policy Second, compares_responses Judge>
+[[nodiscard]] win_rate compare_policies(First& first, Second& second, Judge& judge, const prompt_list& prompts,
+                                        std::int64_t n, random_key key) {
+  const responses a = first.sample(prompts, n, key);
+  const responses b = second.sample(prompts, n, {key.seed, key.stream + (std::uint64_t{1} << 32)});
+  std::vector<float> p(static_cast<std::size_t>(a.size()));
+  judge.preferences(a, b, p);
+  const auto found = evaluate_detail::describe(std::vector<double>(p.begin(), p.end()));
+  return {found.mean, p.empty() ? 0 : found.deviation / std::sqrt(static_cast<double>(p.size())), a.size()};
+}
+
 /// A point of the best-of-n frontier: no training, n samples each time.
 struct best_of_n_point {
   std::int64_t n = 1;
