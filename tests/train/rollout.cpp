@@ -159,6 +159,8 @@ TEST_CASE("the members of an ensemble learn from the same pairs in orders of the
   for (std::size_t k = 0; k < 3; ++k) CHECK(bits(whole[k].parameters()) == bits(parts[k].parameters()));
   CHECK_THROWS_WITH(train_reward_ensemble(w.cpu, std::span(parts), std::span(part_own).first(2), pairs, options),
                     "train_reward_ensemble: updates has 2 elements, wants 3");
+  CHECK_THROWS_WITH(train_reward_ensemble(w.cpu, std::span(parts), std::span(part_own), preference_pairs{}, options),
+                    "train_reward_ensemble: pairs has elements: 0, wants at least one");
 }
 
 TEST_CASE("a process reward model learns what prefixes are worth") {

@@ -50,7 +50,7 @@ void train_reward_ensemble(B& be, std::span<Model> members, std::span<parameter_
   if (updates.size() != members.size())
     throw error(remark::shape("train_reward_ensemble", "updates", static_cast<std::int64_t>(updates.size()),
                               static_cast<std::int64_t>(members.size())));
-  if (options.batch < 1) check_loop("train_reward_ensemble", "pairs", pairs.chosen.size(), options);
+  check_loop("train_reward_ensemble", "pairs", pairs.chosen.size(), options);
   const std::int64_t each = minibatches(pairs.chosen.size(), options);
   for (std::size_t k = 0; k < members.size(); ++k) {
     const std::int64_t before = static_cast<std::int64_t>(k) * each;
