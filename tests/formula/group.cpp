@@ -198,6 +198,40 @@ TEST_CASE("pass@k: the best response has what it adds") {
   CHECK(run(rlhf::pass_at_k{.normalize = false}, {-infinity, 1, 0}) == numbers{0, 1, 0});
 }
 
+TEST_CASE("parts of a batch, each with the moments of all of it, give what the whole gives") {
+  const numbers reward = {1, 0, 0.5, 0, not_a_number, 2, 3, 0.25, -1};
+  const std::vector<std::int64_t> offsets = {0, 3, 5, 9};
+  rlhf::reward_moments found;
+  for (const double r : reward)
+    if (r == r) {
+      found.merge({1, r, 0});
+      found.nonzero += r != 0 ? 1 : 0;
+    }
+  const auto parts = [&](const auto& estimator) {
+    rlhf::reference_backend backend;
+    numbers out(reward.size(), 99);
+    for (std::size_t g = 0; g + 1 < offsets.size(); ++g) {
+      const auto begin = static_cast<std::size_t>(offsets[g]), n = static_cast<std::size_t>(offsets[g + 1]) - begin;
+      const std::vector<std::int64_t> one = {0, static_cast<std::int64_t>(n)};
+      const numbers part(reward.begin() + offsets[g], reward.begin() + offsets[g + 1]);
+      numbers advantage(n);
+      rlhf::group_inputs<double> in{{rlhf::packed(one)}, part, {}};
+      in.found = &found;
+      REQUIRE(rlhf::grouped{estimator}(backend, in, advantage));
+      std::copy(advantage.begin(), advantage.end(), out.begin() + offsets[g]);
+    }
+    return out;
+  };
+  const rlhf::group_advantage by_batch{.scale = rlhf::group_scale::batch};
+  const auto whole = run_groups(by_batch, offsets, reward), split = parts(by_batch);
+  const auto gpg = run_groups(rlhf::group_policy_gradient{}, offsets, reward),
+             gpg_split = parts(rlhf::group_policy_gradient{});
+  for (std::size_t i = 0; i < reward.size(); ++i) {
+    CHECK(split[i] == Approx(whole[i]).epsilon(1e-13).margin(1e-300));
+    CHECK(gpg_split[i] == Approx(gpg[i]).epsilon(1e-13).margin(1e-300));
+  }
+}
+
 TEST_CASE("estimators of a group check their numbers") {
   CHECK(test::text(rlhf::leave_one_out{.epsilon = -1}.check()) == "leave_one_out: epsilon is -1, wants 0 or more");
   CHECK(test::text(rlhf::group_policy_gradient{.divisor = 0}.check()) ==

@@ -26,7 +26,7 @@ struct result {
 template <class Correction>
 result run(const rlhf::importance_weights<Correction>& how, const token_batch& b,
            const std::vector<double>& advantage = {}, bool by_sequence = false,
-           const std::function<void(rlhf::importance_inputs<double>&)>& more = {}) {
+           const std::function<void(rlhf::importance_inputs<double>&)>& more = {}, rlhf::totals<2>* total = nullptr) {
   rlhf::reference_backend backend;
   const auto rows = static_cast<std::size_t>(b.layout().sequences);
   result r{{},
@@ -42,6 +42,7 @@ result run(const rlhf::importance_weights<Correction>& how, const token_batch& b
   if (more) more(in);
   rlhf::importance_outputs<double> out{r.weight, r.keep, {}, r.measure};
   if (by_sequence) out.sequence_weight = r.sequence_weight;
+  out.total = total;
   r.status = how(backend, b.layout(), in, out);
   return r;
 }
@@ -256,6 +257,18 @@ TEST_CASE("corrections chain, and weights are normalised") {
   const auto normal = run(rlhf::importance_weights{rlhf::masked_token_weights(0.95, 1.2), true}, b);
   for (std::size_t i = 0; i < b.size(); ++i)
     CHECK(normal.weight[i] == Approx(first.weight[i] * count / total).epsilon(1e-13).margin(1e-300));
+  // A part of a batch is normalised by the whole's sum and number.
+  rlhf::totals<2> mine, all;
+  const auto counted = run(rlhf::importance_weights{rlhf::masked_token_weights(0.95, 1.2)}, b, {}, false, {}, &mine);
+  CHECK(mine.sum[0] == Approx(total).epsilon(1e-13));
+  CHECK(mine.sum[1] == count);
+  CHECK(counted.weight == first.weight);
+  all.sum[0] = 3 * mine.sum[0];
+  all.sum[1] = 6 * mine.sum[1];
+  const auto part = run(rlhf::importance_weights{rlhf::masked_token_weights(0.95, 1.2), true}, b, {}, false,
+                        [&](auto& in) { in.found = &all; });
+  for (std::size_t i = 0; i < b.size(); ++i)
+    CHECK(part.weight[i] == Approx(2 * normal.weight[i]).epsilon(1e-13).margin(1e-300));
   // Of sequences: each counts once, those without tokens not at all.
   const auto raw = run(rlhf::truncated_sequence_weights(1.1), b, {}, true);
   const auto scaled = run(rlhf::importance_weights{rlhf::truncated_sequence_weights(1.1), true}, b, {}, true);

@@ -46,12 +46,14 @@ struct group_kernel {
   view<T, 1, Space> out;
   const moments* batch;
   const totals<1>* nonzero;
+  const reward_moments* found;
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t, accumulator<V, 0, 0>&) const {}
   RLHF_HD RLHF_INLINE void finish(std::int64_t g, const totals<0>&) const {
     const segment range = groups.groups[g];
     estimator(range.end - range.begin, reward_at<T, Space>{reward, weight, groups, range.begin},
-              set_at<T, Space>{out, groups, range.begin}, reward_moments{*batch, nonzero->sum[0]});
+              set_at<T, Space>{out, groups, range.begin},
+              found != nullptr ? *found : reward_moments{*batch, nonzero->sum[0]});
   }
 };
 
@@ -78,6 +80,9 @@ struct group_inputs {
   grouping<Space> groups{};
   view<const T, 1, Space> reward{};  ///< [responses]; NaN: no reward
   view<const T, 1, Space> weight{};  ///< [responses] such as their lengths, for estimators that weigh; 1 without it
+  /// Of the rewards of the whole batch, all parts of it merged, for estimators that look at it; in the backend's space. Else of
+  /// `reward` itself.
+  const reward_moments* found = nullptr;
 };
 
 /// Advantages of responses within their groups: group_advantage, leave_one_out, optimal_baseline, group_policy_gradient,
@@ -107,6 +112,12 @@ struct grouped {
     if (auto s = check(in.groups, n, name); !s) return s;
     if (out.extent != n) return remark::shape(name, "out", out.extent, n);
     if (auto s = estimator.check(); !s) return s;
+    const auto walk = [&](const moments* batch, const totals<1>* nonzero) {
+      return be.segment_reduce(in.groups.groups,
+                               grouped_detail::group_kernel<T, Space, Estimator>{
+                                   estimator, in.groups, in.reward, in.weight, out, batch, nonzero, in.found});
+    };
+    if (in.found != nullptr) return walk(nullptr, nullptr);
     auto cell = be.template scratch<moments>(1);
     auto scored = be.template scratch<std::uint8_t>(n);
     auto nonzero = be.template scratch<totals<1>>(1);
@@ -114,9 +125,7 @@ struct grouped {
     if (auto s = be.map(n, grouped_detail::mark_numbers<T, Space>{in.reward, scored.data()}, nonzero.data()); !s)
       return s;
     if (auto s = masked_moments(be, name, in.reward, mask_view<Space>(scored.data(), n), cell.data()); !s) return s;
-    return be.segment_reduce(
-        in.groups.groups, grouped_detail::group_kernel<T, Space, Estimator>{estimator, in.groups, in.reward, in.weight,
-                                                                            out, cell.data(), nonzero.data()});
+    return walk(cell.data(), nonzero.data());
   }
 };
 template <class E>

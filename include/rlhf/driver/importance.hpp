@@ -18,6 +18,9 @@ struct importance_inputs {
   view<const T, 1, Space> weight{};  ///< weights of an earlier correction
   mask_view<Space> mask{};           ///< [tokens]
   mask_view<Space> keep{};           ///< [tokens] what an earlier correction kept
+  /// Sum and number of the weights of the whole batch, all parts of it added up, for `normalise`; in the backend's space. Else
+  /// of these weights.
+  const totals<2>* found = nullptr;
 };
 
 /// What it writes; an absent view is skipped.
@@ -27,6 +30,7 @@ struct importance_outputs {
   view<std::uint8_t, 1, Space> keep{};   ///< [tokens] 0 where rejected or masked
   view<T, 1, Space> sequence_weight{};   ///< [sequences] of corrections that give a sequence one weight
   view<T, 1, Space> sequence_measure{};  ///< [sequences] what the rejection looked at
+  totals<2>* total = nullptr;  ///< sum and number of the weights before they are normalised: a part of `found`
 };
 
 namespace importance_detail {
@@ -148,6 +152,12 @@ struct sequence_mean {
   }
 };
 
+struct copy_total {
+  const totals<2>* from;
+  totals<2>* to;
+  RLHF_HD RLHF_INLINE void operator()() const { *to = *from; }
+};
+
 template <class T, class Space>
 struct divide {
   using scalar = compute_t<T>;
@@ -226,12 +236,13 @@ struct importance_weights {
 
     auto found = be.template scratch<double>(stride * rows);
     auto total = be.template scratch<totals<2>>(1);
-    auto own = be.template scratch<T>(normalise && whole && !out.sequence_weight ? rows : 0);
+    const bool sums = normalise || out.total != nullptr;
+    auto own = be.template scratch<T>(sums && whole && !out.sequence_weight ? rows : 0);
     if (!found.data() || !total.data() || !own.data()) return remark::memory(name);
     const streams<T, Space, Correction> from{
         in, {in.advantage, advantage_by_token, not_a_number}, {in.weight, weight_by_token, 1}};
     importance_outputs<T, Space> to = out;
-    if (normalise && whole && !to.sequence_weight) to.sequence_weight = {own.data(), rows};
+    if (sums && whole && !to.sequence_weight) to.sequence_weight = {own.data(), rows};
 
     if (auto s = be.segment_reduce(sequences, add_up<T, Space, Correction>{correction, from, to, found.data()}); !s)
       return s;
@@ -239,13 +250,17 @@ struct importance_weights {
                                 total.data());
         !s)
       return s;
-    if (!normalise) return {};
+    if (!sums) return {};
     if (whole)
       if (auto s = be.map(rows, sequence_mean<T, Space>{to.sequence_weight, found.data(), stride}, total.data()); !s)
         return s;
+    if (out.total != nullptr)
+      if (auto s = be.once(copy_total{total.data(), out.total}); !s) return s;
+    if (!normalise) return {};
+    const totals<2>* const by = in.found != nullptr ? in.found : total.data();
     if (out.sequence_weight)
-      if (auto s = be.map(rows, divide<T, Space>{out.sequence_weight, total.data()}, nullptr); !s) return s;
-    return be.map(n, divide<T, Space>{out.weight, total.data()}, nullptr);
+      if (auto s = be.map(rows, divide<T, Space>{out.sequence_weight, by}, nullptr); !s) return s;
+    return be.map(n, divide<T, Space>{out.weight, by}, nullptr);
   }
 };
 template <class C>
