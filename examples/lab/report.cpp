@@ -46,13 +46,18 @@ std::string lower(std::string s) {
 /// HTML as plain text: for terminals, JSON and gnuplot.
 std::string plain(const std::string& html) {
   static const std::vector<std::pair<std::string, std::string>> entities = {
-      {"&lt;", "<"},        {"&gt;", ">"},    {"&plusmn;", "+-"}, {"&le;", "<="},      {"&ge;", ">="},
-      {"&minus;", "-"},     {"&nbsp;", " "},  {"&ndash;", "-"},   {"&amp;", "&"},      {"&times;", "x"},
-      {"&middot;", " "},    {"&rarr;", "->"}, {"&infin;", "inf"}, {"&sum;", "sum"},    {"&prop;", "~"},
-      {"&radic;", "sqrt "}, {"&int;", "int"}, {"&ne;", "!="},     {"&asymp;", "~"},    {"&nabla;", "grad "},
-      {"&part;", "d"},      {"&Vert;", "|"},  {"&prime;", "'"},   {"&hellip;", "..."}, {"&Prime;", "''"},
-      {"&rArr;", "=>"},     {"&sup2;", "^2"}, {"&#770;", "_hat"}, {"&lang;", "<"},     {"&rang;", ">"},
+      {"&lt;", "<"},        {"&gt;", ">"},    {"&plusmn;", "+-"},   {"&le;", "<="},      {"&ge;", ">="},
+      {"&minus;", "-"},     {"&nbsp;", " "},  {"&ndash;", "-"},     {"&amp;", "&"},      {"&times;", "x"},
+      {"&middot;", " "},    {"&rarr;", "->"}, {"&infin;", "inf"},   {"&sum;", "sum"},    {"&prop;", "~"},
+      {"&radic;", "sqrt "}, {"&int;", "int"}, {"&ne;", "!="},       {"&asymp;", "~"},    {"&nabla;", "grad "},
+      {"&part;", "d"},      {"&Vert;", "|"},  {"&prime;", "'"},     {"&hellip;", "..."}, {"&Prime;", "''"},
+      {"&rArr;", "=>"},     {"&sup2;", "^2"}, {"&#770;", "\u0302"}, {"&lang;", "<"},     {"&rang;", ">"},
       {"&prod;", "prod"}};
+  // Spelled out, two of these in a row would be one word.
+  static const std::vector<std::pair<std::string, std::string>> greek = {
+      {"alpha", "α"},  {"beta", "β"}, {"gamma", "γ"}, {"delta", "δ"}, {"epsilon", "ε"}, {"eta", "η"}, {"theta", "θ"},
+      {"lambda", "λ"}, {"mu", "μ"},   {"nu", "ν"},    {"xi", "ξ"},    {"pi", "π"},      {"rho", "ρ"}, {"sigma", "σ"},
+      {"tau", "τ"},    {"phi", "φ"},  {"Delta", "Δ"}, {"Sigma", "Σ"}, {"Phi", "Φ"}};
   std::string out;
   for (std::size_t i = 0; i < html.size();) {
     if (html[i] == '<') {
@@ -64,7 +69,9 @@ std::string plain(const std::string& html) {
     } else if (html[i] == '&') {
       const auto end = html.find(';', i);
       const std::string entity = html.substr(i, end - i + 1);
-      std::string found = entity.substr(1, entity.size() - 2);  // Greek letters by their names
+      std::string found = entity.substr(1, entity.size() - 2);
+      for (const auto& [name, value] : greek)
+        if (name == found) found = value;
       for (const auto& [name, value] : entities)
         if (name == entity) found = value;
       out += found;
