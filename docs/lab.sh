@@ -5,12 +5,28 @@
 #   <!-- lab: index -->         in index.md, the table of all of them, each with the page that has it
 # up to <!-- /lab -->. An experiment that the report does not have keeps what stands there. Curves of whole experiments are copied
 # to docs/theory/plots where they are smaller than 40 kB.
-# usage: rlhf-lab --seed 1 --out out/lab && docs/lab.sh out/lab
+# usage: rlhf-lab --seed 1 --out out/lab && docs/lab.sh out/lab [root]
+#        docs/lab.sh --check rlhf-lab [root]      only see that a page shows each experiment of the program
 set -euo pipefail
 export LC_ALL=C
 
+here=$(dirname "${BASH_SOURCE[0]}")/..
+if [[ $1 == --check ]]; then
+  program=$(realpath "$2")
+  cd "${3:-$here}/docs/theory"
+  wrong=0 count=0
+  while read -r id _; do
+    count=$((count + 1))
+    # What follows the mark is what was measured, unless nothing was yet.
+    shown=$(awk -v id="$id" '$0 ~ "^<!-- lab: " id "( brief)? -->$" { getline; if ($0 != "<!-- /lab -->") print FILENAME }' ./*.md)
+    [[ -n $shown ]] || { echo "docs/theory: no page shows what $id measured: mark its place, run rlhf-lab and docs/lab.sh"; wrong=1; }
+  done < <("$program" --list)
+  echo "$count experiments"
+  [[ $count -gt 0 && $wrong == 0 ]]
+  exit
+fi
 report=$(realpath "$1")
-cd "$(dirname "${BASH_SOURCE[0]}")/theory"
+cd "${2:-$here}/docs/theory"
 [[ -r $report/lab-report.json ]] || { echo "lab.sh: $report has no lab-report.json: run rlhf-lab --out $1" >&2; exit 1; }
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT

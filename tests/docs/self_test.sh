@@ -37,6 +37,35 @@ expect "a heading" 0 "$source_dir/docs/links.sh" "$root"
 page call "$good" README.md#another
 expect "no such heading" 1 "$source_dir/docs/links.sh" "$root"
 
+# What the laboratory measured: a report of one experiment, and a page for two.
+theory=$root/docs/theory
+mkdir -p "$theory/plots" "$root/report"
+printf '#!/bin/sh\necho "X1   one"\n' >"$root/lab" && chmod +x "$root/lab"
+echo '<svg/>' >"$root/report/x1.svg"
+printf '%s\n' '[' ' {' '  "id": "X1",' '  "claim": "a_b < c",' '  "source": "me",' '  "expected": "1 +- 0.1",' '  "measured": 1.05,' \
+  '  "interval": [' '   1.0,' '   1.1' '  ],' '  "pass": true,' '  "checks": [' '   {' '    "what": "the slope",' \
+  '    "expected": "1 +- 0.1",' '    "measured": 1.05,' '    "interval": [' '     1.0,' '     1.1' '    ],' '    "pass": true' '   }' \
+  '  ]' ' }' ']' >"$root/report/lab-report.json"
+printf '<!-- lab: X1 -->\n<!-- /lab -->\nbetween\n<!-- lab: E2 brief -->\n<!-- /lab -->\n' >"$theory/a-page.md"
+printf '<!-- lab: index -->\nold\n<!-- /lab -->\n' >"$theory/index.md"
+expect "an experiment that no page shows" 1 "$source_dir/docs/lab.sh" --check "$root/lab" "$root"
+expect "a report" 0 "$source_dir/docs/lab.sh" "$root/report" "$root"
+expect "one that a page shows" 0 "$source_dir/docs/lab.sh" --check "$root/lab" "$root"
+has() { grep -qF -- "$2" "$1" || { echo "self_test: $1 lacks $2"; cat "$1"; exit 1; }; }
+has "$theory/a-page.md" '**X1.** a\_b \< c (me)'
+has "$theory/a-page.md" '| the slope | 1 ± 0.1 | 1.05 \[1, 1.1\] | yes |'
+has "$theory/a-page.md" '![the curve of X1](plots/x1.svg)'
+has "$theory/index.md" '| X1 | a\_b \< c | [a page](a-page.md) | 1 ± 0.1 | 1.05 \[1, 1.1\] | holds |'
+has "$theory/index.md" '| E2 | not in the report'
+[[ -s $theory/plots/x1.svg ]] && ! grep -q old "$theory/index.md"
+cp "$theory/a-page.md" "$root/first"
+expect "the same report again" 0 "$source_dir/docs/lab.sh" "$root/report" "$root"
+cmp "$root/first" "$theory/a-page.md"
+sed -i 's/"id": "X1"/"id": "X9"/' "$root/report/lab-report.json"
+expect "an experiment without a page" 1 "$source_dir/docs/lab.sh" "$root/report" "$root"
+expect "no report" 1 "$source_dir/docs/lab.sh" "$root/docs" "$root"
+rm -r "$theory"
+
 # Pages of formulas: in a copy of what they are made of.
 copy=$root/copy
 mkdir -p "$copy/tests/golden"
