@@ -1,29 +1,49 @@
 #pragma once
 // The algorithms that rlhf-align knows by name.
 
+#include <span>
 #include <string>
 #include <vector>
 
 namespace align {
 
+class workshop;
+
+/// What an algorithm needs besides prompts and a reward.
+namespace need {
+inline constexpr unsigned pairs = 1;   ///< preferences between two responses
+inline constexpr unsigned labels = 2;  ///< single responses, labelled or rated
+inline constexpr unsigned guide = 4;   ///< the policy that DPO makes of the pairs
+inline constexpr unsigned passes = 8;  ///< it goes over a fixed set instead of sampling
+}  // namespace need
+
 struct algorithm_entry {
   const char* name;
   const char* title;
   const char* source;
+  const char* defaults;
+  const char* color;
+  unsigned needs;
+  void (*run)(workshop&);  ///< null: a stage that comes before all methods, alone
 };
 
-inline constexpr algorithm_entry algorithms[] = {
-    {"dpo", "DPO", "Rafailov et al. 2023, arXiv 2305.18290"},
-    {"kto", "KTO", "Ethayarajh et al. 2024, arXiv 2402.01306"},
-    {"rebel", "REBEL", "Gao et al. 2024, arXiv 2404.16767"},
-    {"ppo", "PPO", "Schulman et al. 2017, arXiv 1707.06347"},
-    {"rto", "RTO", "Zhong et al. 2024, arXiv 2404.18922"},
-};
+/// All of them, in the order in which a run takes them.
+[[nodiscard]] std::span<const algorithm_entry> all_algorithms();
+/// The one of this name, null where there is none.
+[[nodiscard]] const algorithm_entry* find_algorithm(const std::string& name);
+[[nodiscard]] std::vector<std::string> algorithm_names();
 
-[[nodiscard]] inline std::vector<std::string> algorithm_names() {
-  std::vector<std::string> names;
-  for (const algorithm_entry& a : algorithms) names.emplace_back(a.name);
-  return names;
-}
+/// A choice that an option offers.
+struct choice_entry {
+  const char* name;
+  const char* source;
+  const char* meaning;
+};
+[[nodiscard]] std::span<const choice_entry> pair_samplers();
+[[nodiscard]] std::span<const choice_entry> reward_losses();
+[[nodiscard]] std::vector<std::string> names_of(std::span<const choice_entry> choices);
+
+/// All of this as text for a reader.
+[[nodiscard]] std::string list_of_algorithms();
 
 }  // namespace align

@@ -1,4 +1,4 @@
-// rlhf-align: a language model aligned by DPO, REBEL, PPO and RTO, from data to report.
+// rlhf-align: a language model aligned by DPO, REBEL, PPO, RTO and many others, from data to report.
 
 #include <cstdio>
 #include <exception>

@@ -1,15 +1,18 @@
 // What a run will take, found out by doing each kind of its work once.
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 
+#include "align/algorithms.hpp"
 #include "align/pipeline.hpp"
-#include "align/policy.hpp"
-#include "align/reward_function.hpp"
-#include "align/streams.hpp"
+#include "align/workshop.hpp"
 #include "rlhf/backend/eigen.hpp"
 #include "rlhf/train/evaluate.hpp"
 #include "rlhf/train/labelled.hpp"
@@ -19,8 +22,6 @@
 
 namespace align {
 namespace {
-
-using policy = language_policy<rlhf::eigen_backend>;
 
 double clock_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -40,6 +41,24 @@ double peak_memory() {
 }
 
 std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+/// A folder of this process that goes away again.
+class passing_folder {
+ public:
+  passing_folder()
+      : path_(std::filesystem::temp_directory_path() /
+              ("rlhf-align-plan-" + std::to_string(static_cast<long long>(getpid())))) {}
+  passing_folder(const passing_folder&) = delete;
+  passing_folder& operator=(const passing_folder&) = delete;
+  ~passing_folder() {
+    std::error_code none;
+    std::filesystem::remove_all(path_, none);
+  }
+  [[nodiscard]] std::string name() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
 
 class rehearsal_of_run {
  public:
@@ -92,7 +111,10 @@ class rehearsal_of_run {
     add("best_of_n", 1, judged + one_sample * static_cast<double>(r_.frontier));
 
     rlhf::preference_pairs pairs = t_.preference;
-    const bool dpo = wanted("dpo") || wanted("rto") || s_.overoptimise;
+    const bool guided = wanted("rto") || wanted("drto"), labelled = t_.reward.labels.response.size() > 0;
+    bool dpo = s_.overoptimise;
+    for (const algorithm_entry& a : all_algorithms())
+      dpo = dpo || (wanted(a.name) && ((a.needs & need::pairs) != 0 || ((a.needs & need::passes) != 0 && !labelled)));
     std::int64_t pair_count = pairs.chosen.size();
     if (dpo && pair_count == 0) {
       pair_count = r_.preference_pairs;
@@ -102,8 +124,8 @@ class rehearsal_of_run {
         pairs.rejected.add(drawn, i + 1);
       }
     }
-    if (wanted("dpo") || wanted("rto")) prefer("dpo", start, pairs, pair_count, judged);
-    if (wanted("kto")) learn_labels(start, judged);
+    if (wanted("dpo") || guided) prefer("dpo", start, pairs, pair_count, judged);
+    if (wanted("kto") && labelled) learn_labels(start, judged);
     if (wanted("rebel")) {
       policy model(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
       rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
@@ -139,6 +161,7 @@ class rehearsal_of_run {
         prefer("dpo_hot", start, pairs, pair_count, judged);
       }
     }
+    rehearse_others(start, prompts, pairs, pair_count, judged);
     for (const stage_plan& stage : plan_.stages) plan_.seconds += stage.seconds;
     plan_.peak_bytes = peak_memory();
     plan_.disk_bytes = disk_need(s_, t_);
@@ -147,6 +170,60 @@ class rehearsal_of_run {
   }
 
  private:
+  /// All other methods: one iteration of each, or a few updates, as the run itself would do them.
+  void rehearse_others(policy& start, const rlhf::prompt_list& prompts, const rlhf::preference_pairs& pairs,
+                       std::int64_t pair_count, double judged) {
+    settings s = s_;
+    s.how.iterations = s.how.judged = s.how.reward_epochs = 1;
+    task t = t_;
+    t.start = start.model().parameters;
+    t.prompts = t.judged_prompts = prompts;
+    t.begins = false;
+    t.preference = first(pairs, 8 * r_.dpo.batch);
+    t.reward.pairs = first(t_.reward.pairs, r_.batch);
+    const std::int64_t some_labels = 16 * r_.dpo.batch;
+    t.reward.labels = first_labels(some_labels);
+    t.reward.held_out = {};
+    t.reward.held_out_labels = {};
+    const passing_folder place;
+    std::optional<run_folder> folder;
+    std::optional<workshop> w;
+    for (const algorithm_entry& a : all_algorithms()) {
+      if (!wanted(a.name) || a.run == nullptr) continue;
+      if (std::any_of(plan_.stages.begin(), plan_.stages.end(), [&](const auto& p) { return p.name == a.name; }))
+        continue;
+      if (!w) {
+        folder.emplace(run_folder_options{.folder = place.name()});
+        w.emplace(s, t, *folder, true);
+        (void)w->reward();
+        if ((a.needs & need::passes) != 0) (void)w->labels();
+      }
+      const double before = clock_seconds();
+      a.run(*w);
+      const double own = w->seconds_of(a.name), rest = clock_seconds() - before - own;
+      if ((a.needs & need::passes) != 0) {
+        const bool by_label = (a.needs & need::pairs) == 0;
+        const std::int64_t labels = t_.reward.labels.response.size(),
+                           count = !by_label    ? pair_count
+                                   : labels > 0 ? labels
+                                                : 2 * pair_count,
+                           seen = by_label ? w->labels().response.size() : t.preference.chosen.size(),
+                           steps = r_.dpo.epochs * divided_up(count, by_label ? 2 * r_.dpo.batch : r_.dpo.batch),
+                           every = std::max<std::int64_t>(1, steps / r_.iterations);
+        add(a.name, steps,
+            own * static_cast<double>(count) / static_cast<double>(seen) +
+                judged * static_cast<double>(divided_up(steps, every)));
+      } else {
+        // What DVPO learns before its first iteration grows with the pairs.
+        const double values = (a.needs & need::pairs) != 0 && (a.needs & need::guide) == 0
+                                  ? rest * static_cast<double>(pair_count) /
+                                        static_cast<double>(std::max<std::int64_t>(1, t.preference.chosen.size()))
+                                  : 0;
+        add(a.name, r_.iterations, values + (own + judged) * static_cast<double>(r_.iterations));
+      }
+    }
+  }
+
   [[nodiscard]] rlhf::random_key key(std::uint64_t which) const { return {s_.seed, which}; }
   [[nodiscard]] bool wanted(const char* name) const {
     const std::vector<std::string>& list = s_.algorithms.empty() ? t_.algorithms : s_.algorithms;
@@ -280,7 +357,7 @@ double disk_need(const settings& s, const task& t) {
   // A checkpoint holds parameters and two moments of policy and critic; one more than are kept while the newest is written.
   const double checkpoints = 6 * model * static_cast<double>(s.keep + 1);
   const double models =
-      model * static_cast<double>(std::max(s.algorithms.size(), t.algorithms.size()) + 3 + (s.overoptimise ? 3 : 0));
+      model * static_cast<double>(std::max(s.algorithms.size(), t.algorithms.size()) + 4 + (s.overoptimise ? 3 : 0));
   return checkpoints + models + 4e6;  // metrics, figures and the report
 }
 

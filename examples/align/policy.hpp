@@ -21,6 +21,29 @@ struct model_batch {
   std::span<const std::int32_t> tokens = {};
   std::vector<std::int64_t> rows = {};
   std::vector<std::int32_t> targets = {};
+  std::vector<std::int32_t> kept = {};  ///< the tokens, where they are not a view of the responses'
+
+  /// Without the last token of every sequence, which predicts nothing.
+  [[nodiscard]] static model_batch of_states(const rlhf::responses& r, std::int64_t first, std::int64_t last) {
+    model_batch out(r, first, last);
+    std::vector<std::int64_t> offsets = {0}, rows;
+    for (std::size_t i = 0; i + 1 < out.offsets.size(); ++i) {
+      const std::int64_t begin = out.offsets[i], end = out.offsets[i + 1];
+      const auto prompt = static_cast<std::int64_t>(r.prompt(first + static_cast<std::int64_t>(i)).size());
+      for (std::int64_t t = begin; t + 1 < end; ++t) {
+        if (t - begin + 1 >= prompt) rows.push_back(static_cast<std::int64_t>(out.kept.size()));
+        out.kept.push_back(out.tokens[static_cast<std::size_t>(t)]);
+      }
+      offsets.push_back(static_cast<std::int64_t>(out.kept.size()));
+    }
+    out.offsets = std::move(offsets);
+    out.rows = std::move(rows);
+    out.tokens = out.kept;
+    return out;
+  }
+  model_batch(const model_batch&) = delete;
+  model_batch& operator=(const model_batch&) = delete;
+  model_batch(model_batch&&) = default;
 
   model_batch(const rlhf::responses& r, std::int64_t first, std::int64_t last) {
     const auto at = [&](std::int64_t i) { return r.offsets()[static_cast<std::size_t>(i)]; };
@@ -133,13 +156,41 @@ class language_policy {
   }
   [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key,
                                        sampling_limits limits) {
+    return draw(prompts, n, key, limits, {});
+  }
+  /// Each sequence with its prompt at most as long as `longest` [prompts] says.
+  [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key,
+                                       std::span<const std::int64_t> longest) {
+    return draw(prompts, n, key, limits_, {.longest = longest});
+  }
+  /// From this policy to the power `power` times another one to `other_power`, token by token.
+  [[nodiscard]] rlhf::responses sample_mixture(const language_policy& other, double power, double other_power,
+                                               const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key) {
+    return draw(prompts, n, key, limits_, {.mixed = {&other.model_, power, other_power}});
+  }
+  /// The most likely token every time.
+  [[nodiscard]] rlhf::responses greedy(const rlhf::prompt_list& prompts) {
+    return draw(prompts, 1, {}, limits_, {.temperature = 0});
+  }
+
+ private:
+  struct way_to_draw {
+    double temperature = 1;
+    std::span<const std::int64_t> longest = {};
+    sampling_mixture<float> mixed = {};
+  };
+  [[nodiscard]] rlhf::responses draw(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key,
+                                     sampling_limits limits, const way_to_draw& how) {
     token_sequences starts;
     for (const auto& prompt : prompts) starts.append(prompt);
     const rollout<float> drawn = align::sample(*pool_, model_, starts,
                                                {.samples = static_cast<int>(n),
+                                                .temperature = how.temperature,
                                                 .max_new_tokens = limits.new_tokens,
                                                 .end_token = limits.end_token,
-                                                .key = key});
+                                                .key = key,
+                                                .longest = how.longest},
+                                               {}, how.mixed);
     rlhf::responses out;
     for (std::size_t i = 0; i < drawn.sequences.size(); ++i) {
       const auto whole = drawn.sequences[i];
@@ -149,7 +200,6 @@ class language_policy {
     return out;
   }
 
- private:
   [[nodiscard]] std::int64_t vocabulary() const { return model_.net.options().vocabulary; }
 
   /// Forward pass of a part of the last batch: logits, log-probabilities, log-sum-exps.
@@ -180,8 +230,9 @@ class language_policy {
 /// A scalar model as a critic (a value at each prediction) and as a reward model (the value at the last token).
 class scalar_policy {
  public:
-  scalar_policy(rlhf::thread_pool& pool, scalar_model<float> model)
-      : pool_(&pool), model_(std::move(model)), gradient_(model_.parameters.size()) {}
+  /// `reads_last` false: values are asked for sequences whose last token does not count, and may not fit the context.
+  scalar_policy(rlhf::thread_pool& pool, scalar_model<float> model, bool reads_last = true)
+      : pool_(&pool), model_(std::move(model)), gradient_(model_.parameters.size()), reads_last_(reads_last) {}
 
   [[nodiscard]] const scalar_model<float>& model() const { return model_; }
   [[nodiscard]] std::span<float> parameters() { return model_.parameters; }
@@ -193,12 +244,15 @@ class scalar_policy {
   void backward_rewards(std::span<const float> gradient) { backward(gradient); }
 
  private:
+  [[nodiscard]] model_batch take(const rlhf::responses& batch, std::int64_t first, std::int64_t last) const {
+    return every_token_ && !reads_last_ ? model_batch::of_states(batch, first, last) : model_batch(batch, first, last);
+  }
   void read(const rlhf::responses& batch, std::span<float> out, bool every_token) {
     last_ = batch;
     every_token_ = every_token;
     std::size_t done = 0;
     in_parts(batch, [&](std::int64_t first, std::int64_t last) {
-      const model_batch part(batch, first, last);
+      const model_batch part = take(batch, first, last);
       const std::vector<std::int64_t> rows = every_token ? part.rows : part.last_rows();
       model_.forward(*pool_, part, work_);
       model_.values(work_, rows, out.subspan(done, rows.size()));
@@ -209,7 +263,7 @@ class scalar_policy {
   void backward(std::span<const float> gradient) {
     std::size_t done = 0;
     in_parts(last_, [&](std::int64_t first, std::int64_t last) {
-      const model_batch part(last_, first, last);
+      const model_batch part = take(last_, first, last);
       const std::vector<std::int64_t> rows = every_token_ ? part.rows : part.last_rows();
       if (!whole_) model_.forward(*pool_, part, work_);
       model_.backward(*pool_, work_, rows, gradient.subspan(done, rows.size()), gradient_);
@@ -222,6 +276,7 @@ class scalar_policy {
   std::vector<float> gradient_;
   workspace<float> work_;
   rlhf::responses last_;
+  bool reads_last_ = true;
   bool every_token_ = false;
   bool whole_ = false;
 };

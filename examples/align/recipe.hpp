@@ -29,6 +29,41 @@ struct rto_recipe {
   double clip = 0.5;   ///< of that reward, on either side
 };
 
+struct group_recipe {
+  std::int64_t samples = 4;  ///< to a prompt, of methods that compare within a group
+  double kl = 0.04;          ///< GRPO's, in the loss
+};
+
+struct online_recipe {
+  double beta = 0.2;
+  double rate = 1e-3;
+  std::int64_t minibatch = 64, epochs = 2;
+  std::int64_t candidates = 4;  ///< of a prompt, where a sampler chooses
+  double optimism = 0.01;       ///< alpha of VPO, SELM and XPO
+};
+
+struct dvpo_recipe {
+  double kl = 0.05;  ///< of values between -1 and 1
+  std::int64_t epochs = 2;
+};
+
+struct vine_recipe {
+  std::int64_t rollouts = 4;
+  std::int64_t step = 3;  ///< tokens
+};
+
+struct hydra_recipe {
+  std::int64_t rank = 8;  ///< of the adapters
+  double rate = 3e-3;
+  double value_weight = 0.1;
+};
+
+struct zeroth_recipe {
+  double rate = 1e-4, radius = 1;
+  std::int64_t directions = 4;
+  std::int64_t block = 256;  ///< coordinates
+};
+
 /// The defaults are those of the names model.
 struct recipe {
   std::int64_t sft_epochs = 10;
@@ -49,6 +84,20 @@ struct recipe {
   rebel_recipe rebel = {};
   ppo_recipe ppo = {};
   rto_recipe rto = {};
+  double ipo_beta = 1;
+  double simpo_beta = 2, simpo_gamma = 0.5;
+  double orpo_beta = 1;
+  double drto_radius = 0.1;
+  std::int64_t drto_span = 4;
+  group_recipe group = {};
+  online_recipe online = {};
+  double sppo_beta = 0.25;
+  double inpo_tau = 0.15, inpo_inverse_step = 0.5;
+  double nash_beta = 0.1, nash_mixture = 0.25;
+  dvpo_recipe dvpo = {};
+  vine_recipe vine = {};
+  hydra_recipe hydra = {};
+  zeroth_recipe zeroth = {};
 };
 
 [[nodiscard]] constexpr recipe names_recipe(bool quick) {
@@ -77,6 +126,11 @@ struct recipe {
   r.rebel = {.eta = 1, .kl = 0.3, .rate = 2e-4, .minibatch = 96, .epochs = 2};
   r.ppo = {.kl = 0.25, .rate = 2e-4, .critic_rate = 1e-3, .samples = 2, .minibatch = 128, .epochs = 2};
   r.rto = {.beta1 = 0.05, .clip = 0.5};
+  r.drto_span = 8;
+  r.online = {.beta = 0.1, .rate = 2e-4, .minibatch = 96};
+  r.dvpo = {.kl = 0.1};
+  r.hydra.rate = 1e-3;
+  r.vine = {.rollouts = 3, .step = 10};
   return r;
 }
 
@@ -96,6 +150,11 @@ struct recipe {
   r.rebel = {.eta = 1, .kl = 0.1, .rate = 2e-4, .minibatch = 32, .epochs = 2};
   r.ppo = {.kl = 0.1, .rate = 2e-4, .critic_rate = 1e-3, .samples = 2, .minibatch = 32, .epochs = 2};
   r.rto = {.beta1 = 0.05, .clip = 0.5};
+  r.drto_span = 8;
+  r.online = {.beta = 0.1, .rate = 5e-5, .minibatch = 32, .epochs = 1};
+  r.dvpo = {.kl = 0.1};
+  r.hydra.rate = 1e-3;
+  r.vine = {.rollouts = 3, .step = 16};
   return r;
 }
 

@@ -50,8 +50,7 @@ std::string escaped(const std::string& text) {
 }
 
 std::string title(const std::string& method) {
-  for (const algorithm_entry& a : algorithms)
-    if (method == a.name) return a.title;
+  if (const algorithm_entry* const known = find_algorithm(method); known != nullptr) return known->title;
   static const std::map<std::string, std::string> others = {{"best_of_n", "best of n"},
                                                             {"start", "before"},
                                                             {"dpo_hot", "DPO, long steps"},
@@ -61,8 +60,8 @@ std::string title(const std::string& method) {
 }
 
 std::string color(const std::string& method) {
+  if (const algorithm_entry* const known = find_algorithm(method); known != nullptr) return known->color;
   static const std::map<std::string, std::string> colors = {
-      {"dpo", "#4477aa"},       {"rebel", "#ee6677"},   {"ppo", "#228833"},      {"rto", "#aa3377"},
       {"best_of_n", "#777777"}, {"dpo_hot", "#66ccee"}, {"ppo_proxy", "#ccbb44"}};
   const auto it = colors.find(method);
   return it == colors.end() ? "#000000" : it->second;
@@ -197,7 +196,7 @@ std::map<std::string, series> metric(const fs::path& csv, const std::string& nam
 
 const char* stage_color(const std::string& stage) {
   static const std::map<std::string, const char*> colors = {
-      {"sft", "#bbbbbb"}, {"reward", "#ccbb44"}, {"proxy", "#ccbb44"}};
+      {"sft", "#bbbbbb"}, {"reward", "#ccbb44"}, {"proxy", "#ccbb44"}, {"global_value", "#ddaa33"}};
   const auto it = colors.find(stage);
   return it == colors.end() ? nullptr : it->second;
 }
@@ -352,30 +351,33 @@ void write_report(const settings& s, const task& t, const run_results& results) 
                   fixed(figure_named("reward_pairs"), 0) + " held-out pairs.");
   const double start = figure_named("start_reward"), deviation = figure_named("reward_deviation");
   const auto best = curve(results.points, "best_of_n");
-  std::vector<std::vector<std::string>> rows;
-  for (const auto& m : methods(results.points)) {
-    if (m == "best_of_n") continue;
-    const curve_point last = curve(results.points, m).back();
-    const double sampled = frontier(best, last.kl) - start;
-    rows.push_back({title(m), fixed(last.reward, 2), deviation > 0 ? fixed((last.reward - start) / deviation, 2) : "–",
-                    fixed(last.kl, 2), sampled > 0 ? fixed((last.reward - start) / sampled, 2) : "–",
-                    fixed(static_cast<double>(last.tokens) / 1000, 0), fixed(last.seconds, 1)});
+  if (!results.points.empty()) {
+    std::vector<std::vector<std::string>> rows;
+    for (const auto& m : methods(results.points)) {
+      if (m == "best_of_n") continue;
+      const curve_point last = curve(results.points, m).back();
+      const double sampled = frontier(best, last.kl) - start;
+      rows.push_back({title(m), fixed(last.reward, 2),
+                      deviation > 0 ? fixed((last.reward - start) / deviation, 2) : "–", fixed(last.kl, 2),
+                      sampled > 0 ? fixed((last.reward - start) / sampled, 2) : "–",
+                      fixed(static_cast<double>(last.tokens) / 1000, 0), fixed(last.seconds, 1)});
+    }
+    rows.insert(rows.begin(), {"before", fixed(start, 2), "0.00", "0.00", "–", "0", "–"});
+    out.table({"", "reward", "gain", "KL, nats", "of best-of-n", "1000 tokens", "seconds"}, rows);
+    out.paragraph("<small>Gain: over the start, in standard deviations of its samples' reward (" + fixed(deviation, 2) +
+                  "). Of best-of-n: the gain divided by what "
+                  "best-of-n gains at the same KL; – where that KL is beyond the curve drawn.</small>");
+
+    out.heading("Reward against KL");
+    out.paragraph(
+        "Every point is an evaluation on fresh samples. Further up is better, further left is closer to where the "
+        "model "
+        "came from. The "
+        "dashed line needs no training: draw n, keep the best.");
+    out.figure_of(draw(folder, reward_by_kl(results.points, t.unit)));
+    out.heading("Reward against samples");
+    out.figure_of(draw(folder, reward_by_tokens(results.points)));
   }
-  rows.insert(rows.begin(), {"before", fixed(start, 2), "0.00", "0.00", "–", "0", "–"});
-  out.table({"", "reward", "gain", "KL, nats", "of best-of-n", "1000 tokens", "seconds"}, rows);
-  out.paragraph("<small>Gain: over the start, in standard deviations of its samples' reward (" + fixed(deviation, 2) +
-                "). Of best-of-n: the gain divided by what "
-                "best-of-n gains at the same KL; – where that KL is beyond the curve drawn.</small>");
-
-  out.heading("Reward against KL");
-  out.paragraph(
-      "Every point is an evaluation on fresh samples. Further up is better, further left is closer to where the model "
-      "came from. The "
-      "dashed line needs no training: draw n, keep the best.");
-  out.figure_of(draw(folder, reward_by_kl(results.points, t.unit)));
-  out.heading("Reward against samples");
-  out.figure_of(draw(folder, reward_by_tokens(results.points)));
-
   if (const auto hot = curve(results.points, "dpo_hot"), chased = curve(results.points, "ppo_proxy");
       !hot.empty() || !chased.empty()) {
     out.heading("Too far");

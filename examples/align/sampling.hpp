@@ -18,6 +18,15 @@ struct sampling_options {
   rlhf::random_key key = {};
   std::uint32_t first_sample = 0;  ///< number of the first sample, for drawing more of the same prompts later
   int batch = 64;                  ///< sequences that one thread advances together; does not change the results
+  std::span<const std::int64_t> longest = {};  ///< [prompts] of a sequence with its prompt; empty: max_new_tokens alone
+};
+
+/// A second model, to draw every token from what is proportional to the first one's probability to the power `power` times
+/// the second one's to `other_power`. Both have the same vocabulary and context.
+template <class Scalar>
+struct sampling_mixture {
+  const language_model<Scalar>* other = nullptr;  ///< none: the first model alone
+  double power = 1, other_power = 0;
 };
 
 /// Prompts with their completions. Sequence p * samples + k is sample k of prompt p.
@@ -36,14 +45,17 @@ struct rollout {
 /// sample, position) only, where position counts from the start of the sequence and `prompt_ids` (by default 0, 1, 2,
 /// ...) names the prompts: neither the other prompts of the call nor threads nor `batch` change it. At temperature 0
 /// every recorded log-probability is 0, that of a certain event. Wrong options or tokens, an empty prompt, or one that
-/// leaves no room in the context throw std::invalid_argument.
+/// leaves no room in the context throw std::invalid_argument. `mixed` adds a second model.
 template <class Scalar>
 rollout<Scalar> sample(rlhf::thread_pool& pool, const language_model<Scalar>& model, const token_batch& prompts,
-                       const sampling_options& options, std::span<const std::uint32_t> prompt_ids = {});
+                       const sampling_options& options, std::span<const std::uint32_t> prompt_ids = {},
+                       const sampling_mixture<Scalar>& mixed = {});
 
 extern template rollout<float> sample(rlhf::thread_pool&, const language_model<float>&, const token_batch&,
-                                      const sampling_options&, std::span<const std::uint32_t>);
+                                      const sampling_options&, std::span<const std::uint32_t>,
+                                      const sampling_mixture<float>&);
 extern template rollout<double> sample(rlhf::thread_pool&, const language_model<double>&, const token_batch&,
-                                       const sampling_options&, std::span<const std::uint32_t>);
+                                       const sampling_options&, std::span<const std::uint32_t>,
+                                       const sampling_mixture<double>&);
 
 }  // namespace align

@@ -14,8 +14,9 @@ namespace align {
 namespace {
 
 constexpr const char* description =
-    "Aligns a language model and reports how: supervised start, reward, then DPO, REBEL, PPO and RTO with best-of-n "
-    "beside them.\n"
+    "Aligns a language model and reports how: supervised start, reward, then DPO, REBEL, PPO and RTO, or any that "
+    "--list "
+    "names, with best-of-n beside them.\n"
     "Without --model it fits a character model to English first names and learns its reward from labels; with "
     "--model,\n"
     "--tokenizer and --lexicon it aligns a pretrained model to sentiment; with --pairs it learns from your own "
@@ -56,9 +57,15 @@ void declare(CLI::App& app, settings& s) {
       ->group("What to align");
 
   add("--algorithm", s.algorithms,
-      "dpo, kto (of --pairs with labels), rebel, ppo, rto; several with commas; default: all that fit")
+      "one of --list; several with commas; default: dpo, rebel, ppo and rto, or of --pairs dpo and kto")
       ->delimiter(',')
       ->check(CLI::IsMember(algorithm_names()))
+      ->group("The run");
+  add("--sampler", s.sampler, "which two responses online DPO asks about: see --list")
+      ->check(CLI::IsMember(names_of(pair_samplers())))
+      ->group("The run");
+  add("--reward-loss", s.reward_loss, "the loss of reward models learned from pairs: see --list")
+      ->check(CLI::IsMember(names_of(reward_losses())))
       ->group("The run");
   app.add_flag("--overoptimise,!--no-overoptimise", s.overoptimise,
                "also chase rewards too far, on purpose, to show what becomes of the true one; default with --lexicon")
@@ -115,6 +122,44 @@ void declare(CLI::App& app, settings& s) {
   add("--ppo-epochs", r.ppo.epochs, "passes over an iteration's responses")->check(some)->group(methods);
   add("--rto-beta1", r.rto.beta1, "weight of the DPO policy's reward per token")->check(non_negative)->group(methods);
   add("--rto-clip", r.rto.clip, "bound of that reward")->check(positive)->group(methods);
+  add("--ipo-beta", r.ipo_beta, "the margin per token is 1 / (2 beta)")->check(positive)->group(methods);
+  add("--simpo-beta", r.simpo_beta, "scale of the log-probabilities per token")->check(positive)->group(methods);
+  add("--simpo-gamma", r.simpo_gamma, "margin")->check(non_negative)->group(methods);
+  add("--orpo-beta", r.orpo_beta, "weight of the odds ratio")->check(positive)->group(methods);
+  add("--drto-radius", r.drto_radius, "of the KL ball of weights, nats")->check(non_negative)->group(methods);
+  add("--drto-span", r.drto_span, "tokens weighed as one")->check(some)->group(methods);
+  add("--group-samples", r.group.samples, "responses to a prompt, of GRPO and its kin")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 20))
+      ->group(methods);
+  add("--group-kl", r.group.kl, "weight of GRPO's KL in the loss")->check(non_negative)->group(methods);
+  add("--online-beta", r.online.beta, "inverse temperature of the online methods")->check(positive)->group(methods);
+  add("--online-rate", r.online.rate, "learning rate")->check(positive)->group(methods);
+  add("--online-minibatch", r.online.minibatch, "pairs of an update")->check(some)->group(methods);
+  add("--online-epochs", r.online.epochs, "passes over an iteration's pairs")->check(some)->group(methods);
+  add("--online-candidates", r.online.candidates, "responses that best_of_n and max_min choose from")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 20))
+      ->group(methods);
+  add("--online-optimism", r.online.optimism, "alpha of VPO, SELM and XPO")->check(non_negative)->group(methods);
+  add("--sppo-beta", r.sppo_beta, "targets are (chance of winning - 1/2) / beta")->check(positive)->group(methods);
+  add("--inpo-tau", r.inpo_tau, "pull to the start")->check(non_negative)->group(methods);
+  add("--inpo-inverse-step", r.inpo_inverse_step, "inverse step of the mirror descent")
+      ->check(positive)
+      ->group(methods);
+  add("--nash-beta", r.nash_beta, "price of a nat of KL")->check(non_negative)->group(methods);
+  add("--nash-mixture", r.nash_mixture, "the start's power in the opponent")
+      ->check(CLI::Range(0.0, 1.0))
+      ->group(methods);
+  add("--dvpo-kl", r.dvpo.kl, "weight of the KL to the start")->check(non_negative)->group(methods);
+  add("--dvpo-epochs", r.dvpo.epochs, "passes of the value over the pairs")->check(some)->group(methods);
+  add("--vine-rollouts", r.vine.rollouts, "continuations of a state")->check(some)->group(methods);
+  add("--vine-step", r.vine.step, "tokens between two states")->check(some)->group(methods);
+  add("--hydra-rank", r.hydra.rank, "of the adapters")->check(CLI::Range(1, 1 << 16))->group(methods);
+  add("--hydra-rate", r.hydra.rate, "learning rate of the adapters")->check(positive)->group(methods);
+  add("--hydra-value-weight", r.hydra.value_weight, "of the critic in the loss")->check(non_negative)->group(methods);
+  add("--zeroth-rate", r.zeroth.rate, "learning rate of ZPG and ZBCPG")->check(positive)->group(methods);
+  add("--zeroth-radius", r.zeroth.radius, "length of a perturbation")->check(positive)->group(methods);
+  add("--zeroth-directions", r.zeroth.directions, "perturbations of an update")->check(some)->group(methods);
+  add("--zeroth-block", r.zeroth.block, "coordinates that ZBCPG perturbs at once")->check(some)->group(methods);
 }
 
 /// How many letters to change, add or drop to make `b` of `a`.
@@ -269,7 +314,10 @@ request read_command_line(int argc, char** argv) {
       ->group("The run");
   app.allow_config_extras(CLI::config_extras_mode::error);
   app.allow_extras();  // refused below, with the nearest name
-  bool print = false;
+  bool print = false, list = false;
+  app.add_flag("--list", list, "say what --algorithm, --sampler and --reward-loss may be, and stop")
+      ->configurable(false)
+      ->group("The run");
   app.add_flag("--print-config", print, "write all settings in the form that --config reads, and stop")
       ->configurable(false)
       ->group("The run");
@@ -311,7 +359,11 @@ request read_command_line(int argc, char** argv) {
     out.exit = refuse(trouble.what());
     return out;
   }
-  if (!out.compare.empty()) return out;
+  if (list) {
+    std::fputs(list_of_algorithms().c_str(), stdout);
+    out.exit = 0;
+  }
+  if (!out.compare.empty() || list) return out;
   if (const std::string wrong = contradiction(out.run); !wrong.empty()) out.exit = refuse(wrong);
   if (out.exit < 0 && print) {
     std::fputs(configuration(out.run).c_str(), stdout);

@@ -22,6 +22,8 @@ struct settings {
   bool skip_bad = false;                                 ///< malformed rows are counted and passed over
   std::string data = {};                                 ///< folder of names; empty: the one of the source tree
   std::vector<std::string> algorithms = {};              ///< in this order; empty: the subject's own list
+  std::string sampler = "vanilla";                       ///< of pairs, for online DPO
+  std::string reward_loss = "bradley_terry";             ///< of reward models learned from pairs
   bool overoptimise = false;                             ///< also chase rewards too far, on purpose
   std::uint64_t seed = 1;
   int threads = 2;

@@ -16,6 +16,8 @@ enum stream : std::uint64_t {
   texts,
   beginnings,
   rehearsal,
+  value_order,
+  adapter_start,
   on_policy = 1000
 };
 

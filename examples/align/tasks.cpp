@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "align/algorithms.hpp"
 #include "align/data/bag_of_words.hpp"
 #include "align/data/judgement.hpp"
 #include "align/data/lexicon.hpp"
@@ -188,11 +189,12 @@ task pairs_task(const settings& s) {
   if (pairs.pairs.chosen.size() > 0) t.algorithms.emplace_back("dpo");
   if (singles.responses.size() > 0) t.algorithms.emplace_back("kto");
   for (const std::string& a : s.algorithms) {
-    if ((a == "dpo" || a == "rto") && pairs.pairs.chosen.size() == 0)
+    const algorithm_entry* const known = find_algorithm(a);
+    if (known != nullptr && (known->needs & need::pairs) != 0 && pairs.pairs.chosen.size() == 0)
       throw std::runtime_error("--algorithm " + a + " wants pairs, but " + s.pairs +
                                " has single responses only: kto learns from those");
-    if (a == "kto" && singles.responses.size() == 0)
-      throw std::runtime_error("--algorithm kto wants single responses with labels, but " + s.pairs +
+    if (known != nullptr && (known->needs & need::labels) != 0 && singles.responses.size() == 0)
+      throw std::runtime_error("--algorithm " + a + " wants single responses with labels, but " + s.pairs +
                                " has pairs only: dpo learns from those");
   }
   if (other.pairs.chosen.size() > 0) {

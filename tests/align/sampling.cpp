@@ -2,6 +2,7 @@
 
 #include "align/sampling.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <stdexcept>
@@ -174,6 +175,38 @@ TEST_CASE("tokens are drawn with their probabilities") {
   CHECK(chi_square < 12 + 4 * std::sqrt(2 * 12.0));
 }
 
+TEST_CASE("two models are mixed by the powers of their probabilities") {
+  const auto m = model<float>();
+  language_model<float> other(sizes, {.seed = 6});
+  rlhf::thread_pool pool(2);
+  const sampling_options options{.samples = 3, .key = {.seed = 8}};
+  const auto alone = sample(pool, m, prompts(), options);
+  CHECK(same(alone, sample(pool, m, prompts(), options, {}, {.other = &other, .power = 1, .other_power = 0})));
+  CHECK(same(alone, sample(pool, other, prompts(), options, {}, {.other = &m, .power = 0, .other_power = 1})));
+
+  token_sequences prompt;
+  prompt.append(std::vector{0});
+  constexpr int n = 20000;
+  const auto drawn = sample(pool, m, prompt, {.samples = n, .max_new_tokens = 1, .key = {.seed = 9}}, {},
+                            {.other = &other, .power = 1.5, .other_power = -0.5});
+  const auto own = log_probabilities(m, drawn, 1), its = log_probabilities(other, drawn, 1);
+  std::vector<double> count(13), p(13);
+  for (const std::int32_t token : drawn.completion.targets) ++count[static_cast<std::size_t>(token)];
+  double sum = 0, chi_square = 0;
+  for (std::size_t v = 0; v < 13; ++v) sum += p[v] = std::exp(1.5 * own[v] - 0.5 * its[v]);
+  for (std::size_t v = 0; v < 13; ++v) chi_square += std::pow(count[v] - n * p[v] / sum, 2) / (n * p[v] / sum);
+  CHECK(chi_square < 12 + 4 * std::sqrt(2 * 12.0));
+}
+
+TEST_CASE("each prompt may have a longest sequence of its own") {
+  const auto m = model<float>();
+  rlhf::thread_pool pool(2);
+  const std::vector<std::int64_t> longest{12, 11, 10, 9, 10, 11, 12, 13, 60};
+  const auto drawn = sample(pool, m, prompts(), {.end_token = -1, .key = {.seed = 9}, .longest = longest});
+  for (std::size_t s = 0; s < drawn.sequences.size(); ++s)
+    CHECK(static_cast<std::int64_t>(drawn.sequences[s].size()) == std::min<std::int64_t>(40, longest[s]));
+}
+
 TEST_CASE("without an end token every completion fills its room; nothing to do is fine") {
   const auto m = model<float>();
   rlhf::thread_pool pool(2);
@@ -200,4 +233,11 @@ TEST_CASE("misuse of the sampler is refused") {
   CHECK_THROWS_AS(with({0}, {.batch = 0}), std::invalid_argument);
   const std::vector<std::uint32_t> ids{1, 2};
   CHECK_THROWS_AS(sample(pool, m, prompts(), {}, ids), std::invalid_argument);
+  const std::vector<std::int64_t> lengths{9}, short_lengths{9, 9, 9, 9, 9, 9, 9, 9, 9};
+  CHECK_THROWS_AS(sample(pool, m, prompts(), {.longest = lengths}), std::invalid_argument);
+  CHECK_THROWS_AS(sample(pool, m, prompts(), {.longest = short_lengths}), std::invalid_argument);
+  const language_model<float> wider({.vocabulary = 14});
+  CHECK_THROWS_AS(sample(pool, m, prompts(), {}, {}, {.other = &wider}), std::invalid_argument);
+  language_model<float> other = m;
+  CHECK_THROWS_AS(sample(pool, m, prompts(), {}, {}, {.other = &other, .power = std::nan("")}), std::invalid_argument);
 }

@@ -1,0 +1,104 @@
+// Methods that learn from a fixed set: of pairs, or of labelled responses.
+
+#include <utility>
+
+#include "align/methods/methods.hpp"
+#include "rlhf/objective/preference.hpp"
+#include "rlhf/objective/reference_free.hpp"
+#include "rlhf/train/labelled.hpp"
+#include "rlhf/train/preference.hpp"
+
+namespace align {
+namespace {
+
+/// How the implicit reward beta log(pi / pi_start) of a policy ranks the held-out pairs.
+void implicit_accuracy(workshop& w, const std::string& method, policy& model, double beta) {
+  const rlhf::preference_pairs& held_out = w.subject.reward.held_out;
+  if (!w.subject.judge_pairs || held_out.chosen.size() == 0) return;
+  const auto scores = [&](const rlhf::responses& r) {
+    std::vector<float> logp(static_cast<std::size_t>(r.response_tokens())), ref(logp.size()),
+        out(static_cast<std::size_t>(r.size()));
+    model.log_probs(r, logp);
+    w.start().log_probs(r, ref);
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      double sum = 0;
+      for (auto k = static_cast<std::size_t>(r.response_offsets()[i]);
+           k < static_cast<std::size_t>(r.response_offsets()[i + 1]); ++k)
+        sum += static_cast<double>(logp[k]) - static_cast<double>(ref[k]);
+      out[i] = static_cast<float>(beta * sum);
+    }
+    return out;
+  };
+  w.results().tables[method] = w.subject.judge_pairs(scores(held_out.chosen), scores(held_out.rejected));
+}
+
+/// Any loss of pairs; `beta` scales the implicit reward.
+template <class Loss>
+policy learn_pairs(workshop& w, const std::string& method, const dpo_recipe& how, const Loss& loss, double beta) {
+  if (w.done(method)) return w.loaded(method);
+  policy model = w.copy();
+  const rlhf::preference_pairs& pairs = w.pairs();
+  rlhf::loop_options loop{.batch = how.batch, .epochs = how.epochs, .key = w.key(dpo_order)};
+  const auto steps = rlhf::minibatches(pairs.chosen.size(), loop);
+  rlhf::parameter_update update{rlhf::linear_schedule{.rate = how.rate, .warmup = 5, .total = steps},
+                                {{.weight_decay = 0}}};
+  course way(w, method, model, {{"policy", model.parameters(), &update.optimiser}}, steps, loop.epochs,
+             pairs.chosen.response_tokens() + pairs.rejected.response_tokens());
+  loop.done = way.at().steps;
+  rlhf::train_preference(w.cpu, model, w.start(), update, pairs, loop, loss, way);
+  implicit_accuracy(w, method, model, beta);
+  way.finish();
+  return model;
+}
+
+/// Any loss of single responses.
+template <class Loss>
+void learn_labels(workshop& w, const std::string& method, const rlhf::labelled_responses& data, const Loss& loss) {
+  if (w.done(method)) return;
+  policy model = w.copy();
+  rlhf::loop_options loop{.batch = 2 * w.sizes.dpo.batch, .epochs = w.sizes.dpo.epochs, .key = w.key(dpo_order)};
+  const auto steps = rlhf::minibatches(data.response.size(), loop);
+  rlhf::parameter_update update{rlhf::linear_schedule{.rate = w.sizes.dpo.rate, .warmup = 5, .total = steps},
+                                {{.weight_decay = 0}}};
+  course way(w, method, model, {{"policy", model.parameters(), &update.optimiser}}, steps, loop.epochs,
+             data.response.response_tokens());
+  loop.done = way.at().steps;
+  rlhf::train_unpaired(w.cpu, model, w.start(), update, data, loop, loss, way);
+  way.finish();
+}
+
+}  // namespace
+
+policy learn_dpo(workshop& w, const std::string& method, const dpo_recipe& how) {
+  return learn_pairs(w, method, how, rlhf::dpo{.beta = how.beta}, how.beta);
+}
+void dpo(workshop& w) { (void)learn_dpo(w, "dpo", w.sizes.dpo); }
+
+void ipo(workshop& w) {
+  const double beta = w.sizes.ipo_beta;
+  (void)learn_pairs(w, "ipo", w.sizes.dpo, rlhf::preference_loss<rlhf::ipo>{{.beta = beta}}, beta);
+}
+void simpo(workshop& w) {
+  const rlhf::simpo objective{.beta = w.sizes.simpo_beta, .gamma = w.sizes.simpo_gamma};
+  (void)learn_pairs(w, "simpo", w.sizes.dpo, rlhf::preference_loss<rlhf::simpo>{objective}, objective.beta);
+}
+void orpo(workshop& w) {
+  const double beta = w.sizes.orpo_beta;
+  (void)learn_pairs(w, "orpo", w.sizes.dpo, rlhf::preference_loss<rlhf::orpo>{{.beta = beta}, {}, {.weight = 1}, {}},
+                    beta);
+}
+
+void kto(workshop& w) { learn_labels(w, "kto", w.labels(), rlhf::unpaired_loss{rlhf::kto{.beta = w.sizes.dpo.beta}}); }
+
+/// UNA on rewards: ratings are the probabilities of Bradley and Terry's law against the mean response.
+void una(workshop& w) {
+  rlhf::labelled_responses data{w.labels().response, {}, {}};
+  std::vector<float> score(static_cast<std::size_t>(data.response.size()));
+  w.reward().rewards(data.response, score);
+  double mean = 0;
+  for (const float s : score) mean += static_cast<double>(s) / static_cast<double>(score.size());
+  for (const float s : score) data.label.push_back(static_cast<float>(rlhf::sigmoid(static_cast<double>(s) - mean)));
+  learn_labels(w, "una", data, rlhf::unpaired_loss{rlhf::una_binary{.beta = w.sizes.dpo.beta}});
+}
+
+}  // namespace align

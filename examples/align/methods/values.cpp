@@ -1,0 +1,116 @@
+// Methods whose values stand still or are drawn afresh: DVPO and VinePPO.
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "align/files/reward_safetensors.hpp"
+#include "align/methods/methods.hpp"
+#include "rlhf/train/dvpo.hpp"
+#include "rlhf/train/prefix.hpp"
+
+namespace align {
+namespace {
+
+/// DVPO's first half: the value of every state, learned from the pairs' labels.
+void learn_values(workshop& w, scalar_policy& critic) {
+  const std::string stage = "global_value";
+  if (w.done(stage)) return load_reward_model(w.folder.model(stage), w.subject.shape, critic.parameters());
+  const rlhf::labelled_responses data = rlhf::label_pairs(w.pairs());
+  rlhf::loop_options loop{.batch = 2 * w.sizes.batch, .epochs = w.sizes.dvpo.epochs, .key = w.key(value_order)};
+  const auto steps = rlhf::minibatches(data.response.size(), loop),
+             epoch = std::max<std::int64_t>(1, steps / loop.epochs);
+  rlhf::parameter_update update{rlhf::constant_schedule{w.sizes.ppo.critic_rate}, {{.weight_decay = 0}}};
+  const std::vector<trained_part> parts{{"value", critic.parameters(), &update.optimiser}};
+  loop.done = w.folder.restore(stage, parts).steps;
+  progress_line line(stage, steps, "updates", loop.done);
+  rlhf::train_global_value(w.cpu, rlhf::global_value{}, critic, update, data, loop, [&](const rlhf::progress& p) {
+    line.update(p.step, "loss " + number("%.3f", (*p.metrics)["loss"]));
+    w.folder.log(stage, p.step, *p.metrics);
+    if (w.due(p.step) || p.step % epoch == 0) w.save(stage, {p.step, 0}, parts);
+  });
+  save_reward_model(w.folder.model(stage), w.subject.shape, critic.parameters());
+  w.close(stage);
+}
+
+/// A policy that goes on from within a response no further than a whole response may go.
+class continuing_policy {
+ public:
+  continuing_policy(policy& of, std::int64_t new_tokens) : of_(&of), new_tokens_(new_tokens) {}
+
+  void ask(const rlhf::prompt_list& prompts) { asked_ = {prompts.begin(), prompts.end()}; }
+  void log_probs(const rlhf::responses& r, std::span<float> out) { of_->log_probs(r, out); }
+  void backward(std::span<const float> g) { of_->backward(g); }
+  [[nodiscard]] std::span<float> parameters() { return of_->parameters(); }
+  [[nodiscard]] std::span<float> gradient() { return of_->gradient(); }
+  [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prefixes, std::int64_t n, rlhf::random_key key) {
+    if (new_tokens_ == 0) return of_->sample(prefixes, n, key);
+    std::vector<std::int64_t> longest;
+    for (const auto& prefix : prefixes) {
+      // The prompt is the longest one that the prefix begins with.
+      std::vector<std::int32_t> prompt = prefix;
+      while (prompt.size() > 1 && !asked_.contains(prompt)) prompt.pop_back();
+      longest.push_back(std::max(static_cast<std::int64_t>(prompt.size()) + new_tokens_,
+                                 static_cast<std::int64_t>(prefix.size()) + 1));
+    }
+    return of_->sample(prefixes, n, key, longest);
+  }
+
+ private:
+  policy* of_;
+  std::int64_t new_tokens_;
+  std::set<std::vector<std::int32_t>> asked_;
+};
+
+}  // namespace
+
+void dvpo(workshop& w) {
+  // It is asked for the state behind the last token, which takes no reading of another one.
+  scalar_policy critic(w.pool, scalar_model<float>(w.start().model()), false);
+  learn_values(w, critic);
+  policy model = w.copy();
+  const ppo_recipe& how = w.sizes.ppo;
+  rlhf::parameter_update update{rlhf::constant_schedule{how.rate}, {{.weight_decay = 0}}};
+  course way(w, "dvpo", model, {{"policy", model.parameters(), &update.optimiser}});
+  rlhf::dvpo algorithm;
+  algorithm.reward.coefficient = w.sizes.dvpo.kl;
+  rlhf::train_dvpo(
+      w.cpu, algorithm, model, critic, w.start(), update, [&](std::int64_t i) { return w.prompts(i); },
+      {.iterations = w.sizes.iterations,
+       .samples = how.samples,
+       .epochs = how.epochs,
+       .minibatch = how.minibatch,
+       .key = w.key(on_policy + 4000),
+       .done = way.at().steps,
+       .tokens_done = way.at().tokens},
+      way);
+  way.finish();
+}
+
+void vineppo(workshop& w) {
+  policy model = w.copy();
+  continuing_policy going_on(model, w.subject.new_tokens);
+  const ppo_recipe& how = w.sizes.ppo;
+  rlhf::parameter_update update{rlhf::constant_schedule{how.rate}, {{.weight_decay = 0}}};
+  course way(w, "vineppo", model, {{"policy", model.parameters(), &update.optimiser}});
+  rlhf::vineppo algorithm{.rollouts = w.sizes.vine.rollouts, .kl_in_return = how.kl};
+  rlhf::train_vineppo(
+      w.cpu, algorithm, going_on, w.start(), w.reward(), update,
+      [&](std::int64_t i) {
+        rlhf::prompt_list prompts = w.prompts(i);
+        going_on.ask(prompts);
+        return prompts;
+      },
+      rlhf::every_n_tokens{w.sizes.vine.step},
+      {.iterations = w.sizes.iterations,
+       .samples = how.samples,
+       .epochs = how.epochs,
+       .minibatch = how.minibatch,
+       .key = w.key(on_policy + 5000),
+       .done = way.at().steps,
+       .tokens_done = way.at().tokens},
+      way);
+  way.finish();
+}
+
+}  // namespace align

@@ -1,0 +1,126 @@
+// The model with adapters: the start at first and without them, slopes of both heads, and a reading that needs no last token.
+
+#include "align/adapted_policy.hpp"
+
+#include <cmath>
+#include <vector>
+
+#include "rlhf/backend/reference.hpp"
+#include "rlhf/policy/adapters_off.hpp"
+#include "support/catch.hpp"
+
+namespace {
+
+const align::transformer_options sizes{
+    .vocabulary = 13, .dimension = 24, .hidden = 20, .layers = 2, .heads = 4, .kv_heads = 2, .context = 12};
+
+rlhf::responses some_responses() {
+  rlhf::responses out;
+  for (int i = 0; i < 4; ++i) {
+    std::vector<std::int32_t> prompt{0}, response;
+    for (int t = 0; t < i; ++t) prompt.push_back(2 + (5 * i + t) % 11);
+    for (int t = 0; t < 3 + i; ++t) response.push_back(1 + (7 * t + 3 * i) % 12);
+    out.add(prompt, response);
+  }
+  return out;
+}
+
+struct world {
+  rlhf::reference_backend cpu;
+  rlhf::thread_pool pool{2};
+  align::language_model<float> start{sizes, {.seed = 5}};
+  align::adapted_policy<rlhf::reference_backend> model{cpu, pool, start, 3, {.seed = 6}, {}};
+  align::language_policy<rlhf::reference_backend> plain{cpu, pool, start};
+  rlhf::responses batch = some_responses();
+  std::size_t tokens = static_cast<std::size_t>(batch.response_tokens());
+
+  void disturb() {
+    const rlhf::random_numbers numbers({.seed = 7});
+    std::uint32_t i = 0;
+    for (float& x : model.parameters()) x += static_cast<float>(0.2 * numbers.normal({i++}));
+  }
+};
+
+}  // namespace
+
+static_assert(rlhf::joint_actor_critic<align::adapted_policy<rlhf::reference_backend>>);
+static_assert(rlhf::has_adapters<align::adapted_policy<rlhf::reference_backend>>);
+
+TEST_CASE("adapters begin at nothing, and come off without a trace") {
+  world w;
+  std::vector<float> of_start(w.tokens), logp(w.tokens), value(w.tokens, 1.0f), off(w.tokens);
+  w.plain.log_probs(w.batch, of_start);
+  w.model.log_probs_and_values(w.batch, logp, value);
+  CHECK(logp == of_start);
+  CHECK(value == std::vector<float>(w.tokens, 0.0f));
+  w.disturb();
+  w.model.log_probs(w.batch, logp);
+  CHECK(logp != of_start);
+  rlhf::adapters_off reference(w.model);
+  reference.log_probs(w.batch, off);
+  CHECK(off == of_start);
+  std::vector<float> again(w.tokens);
+  w.model.log_probs_and_values(w.batch, again, value);
+  CHECK(again == logp);
+}
+
+TEST_CASE("one pass back gives the slopes of both heads in the adapters") {
+  world w;
+  w.disturb();
+  std::vector<float> logp(w.tokens), value(w.tokens), d_logp(w.tokens), d_value(w.tokens);
+  for (std::size_t t = 0; t < w.tokens; ++t) {
+    d_logp[t] = static_cast<float>(std::sin(static_cast<double>(t)));
+    d_value[t] = static_cast<float>(std::cos(static_cast<double>(3 * t)));
+  }
+  const auto loss = [&] {
+    w.model.log_probs_and_values(w.batch, logp, value);
+    double sum = 0;
+    for (std::size_t t = 0; t < w.tokens; ++t)
+      sum += static_cast<double>(d_logp[t]) * static_cast<double>(logp[t]) +
+             static_cast<double>(d_value[t]) * static_cast<double>(value[t]);
+    return sum;
+  };
+  loss();
+  w.model.backward_both(d_logp, d_value);
+  // Along random directions, because a single parameter's slope drowns in the rounding of float32.
+  for (std::uint64_t seed = 1; seed <= 4; ++seed) {
+    const rlhf::random_numbers numbers({.seed = seed, .stream = 3});
+    const std::vector<float> kept(w.model.parameters().begin(), w.model.parameters().end());
+    std::vector<double> v(kept.size());
+    double slope = 0;
+    for (std::size_t i = 0; i < v.size(); ++i) {
+      v[i] = numbers.normal({static_cast<std::uint32_t>(i)});
+      slope += v[i] * static_cast<double>(w.model.gradient()[i]);
+    }
+    const auto at = [&](double step) {
+      for (std::size_t i = 0; i < v.size(); ++i)
+        w.model.parameters()[i] = static_cast<float>(static_cast<double>(kept[i]) + step * v[i]);
+      return loss();
+    };
+    const double up = at(1e-3), down = at(-1e-3);
+    std::copy(kept.begin(), kept.end(), w.model.parameters().begin());
+    CHECK((up - down) / 2e-3 == Approx(slope).epsilon(0.01).margin(0.05));
+  }
+}
+
+TEST_CASE("a critic of states reads no last token, and says the same of all others") {
+  world w;
+  align::scalar_model<float> net(w.start);
+  for (std::size_t i = 0; i < 25; ++i) net.parameters[net.parameters.size() - 25 + i] = 0.1f * static_cast<float>(i);
+  align::scalar_policy whole(w.pool, net), states(w.pool, net, false);
+  std::vector<float> a(w.tokens), b(w.tokens), slope(w.tokens);
+  whole.values(w.batch, a);
+  states.values(w.batch, b);
+  CHECK(a == b);
+  for (std::size_t t = 0; t < w.tokens; ++t) slope[t] = static_cast<float>(t);
+  whole.backward_values(slope);
+  states.backward_values(slope);
+  for (std::size_t i = 0; i < whole.gradient().size(); ++i)
+    REQUIRE(states.gradient()[i] == Approx(whole.gradient()[i]).epsilon(1e-4).margin(1e-3));
+  // A response that fills the context and one token more.
+  rlhf::responses full;
+  const std::vector<std::int32_t> prompt{0}, response(12, 3);
+  full.add(prompt, response);
+  std::vector<float> all(12);
+  CHECK_NOTHROW(states.values(full, all));
+}

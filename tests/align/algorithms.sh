@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Every algorithm by name on the names model: it raises the reward, and goes on to the same bits after being killed.
+#   algorithms.sh RLHF_ALIGN WORK_FOLDER
+set -euo pipefail
+align=$1 work=$2
+rm -rf "$work"
+mkdir -p "$work"
+die() { printf 'FAILED: %s\n' "$*" && exit 1; }
+
+"$align" --list >"$work/list"
+mapfile -t all < <(awk '/^--sampler/ { exit } /^[a-z]/ { print $1 }' "$work/list")
+[[ ${#all[@]} -ge 31 ]] || die "--list names ${#all[@]} algorithms: ${all[*]}"
+mapfile -t samplers < <(awk '/^--reward-loss/ { exit } on && /^[a-z]/ { print $1 } /^--sampler/ { on = 1 }' "$work/list")
+mapfile -t losses < <(awk 'on && /^[a-z]/ { print $1 } /^--reward-loss/ { on = 1 }' "$work/list")
+[[ ${#samplers[@]} == 5 && ${#losses[@]} -ge 5 ]] || die "--list names samplers ${samplers[*]} and losses ${losses[*]}"
+names=$(IFS=, && printf %s "${all[*]}")
+small=(--quick --threads 2 --judged 256 --frontier 256 --preference-pairs 2048)
+
+# Gains in standard deviations of the start's reward. What takes no derivative needs more than this: it only has to run.
+"$align" "${small[@]}" --iterations 5 --algorithm "$names" --out "$work/whole" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+deviation=$(sed -n 's/.*"reward_deviation": \([0-9.]*\).*/\1/p' "$work/whole/summary.json")
+awk -F, -v deviation="$deviation" '
+  NR > 1 { if (!($1 in before)) before[$1] = $4; after[$1] = $4; kl[$1] = $5; points[$1]++ }
+  END {
+    for (m in after) printf "%-20s gain %5.2f deviations at %5.2f nats\n", m, (after[m] - before[m]) / deviation, kl[m]
+    for (m in after)
+      if (m != "best_of_n" && m != "zpg" && m != "zbcpg" && after[m] - before[m] < 0.3 * deviation) bad = bad " " m
+    if (bad) { print "FAILED: no gain by" bad; exit 1 }
+  }' "$work/whole/curves.csv" | sort
+for method in "${all[@]}"; do
+  [[ $method == sft || $method == reward_model ]] || grep -q "^$method,1,5," "$work/whole/curves.csv" || die "$method has no curve to its end"
+  grep -qF "$method" "$work/whole/metrics.csv" || [[ $method == reward_model ]] || die "$method has no metrics"
+done
+
+# Killed again and again, the times between growing, until one gets to the end.
+tiny=(--quick --threads 2 --iterations 2 --prompts 16 --judged 32 --frontier 64 --preference-pairs 128 --sft-epochs 1
+  --reward-pairs 512 --ppo-minibatch 16 --algorithm "$names")
+"$align" "${tiny[@]}" --out "$work/straight" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+milliseconds=150
+kills=0
+until [[ $kills == 200 ]]; do
+  "$align" "${tiny[@]}" --resume --out "$work/killed" >"$work/log" 2>&1 &
+  child=$!
+  sleep "$(awk -v t=$milliseconds 'BEGIN { printf "%.3f", t / 1000 }')"
+  if ! kill -9 $child 2>/dev/null; then
+    wait $child || die "$(cat "$work/log")"
+    break
+  fi
+  wait $child 2>/dev/null || true
+  kills=$((kills + 1)) milliseconds=$((milliseconds + milliseconds / 12))
+done
+[[ $kills -ge 3 ]] || die "a run was over before it could be killed"
+sums() { (cd "$1" && find . -type f ! -name timing.json ! -name report.html ! -name report.json ! -name summary.json -print0 | sort -z | xargs -0 sha256sum); }
+diff <(sums "$work/straight") <(sums "$work/killed") >"$work/difference" || die "killed $kills times: $(head -4 "$work/difference")"
+printf 'killed %s times: equal byte for byte\n' "$kills"
+
+# Stages alone, samplers and losses by name.
+"$align" "${tiny[@]}" --algorithm sft,reward_model --out "$work/stages" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+[[ $(ls "$work/stages/models") == $'reward.safetensors\nsft.safetensors' ]] || die "stages leave $(ls "$work/stages/models")"
+grep -qF '</html>' "$work/stages/report.html" || die "stages have no report"
+for sampler in "${samplers[@]}"; do
+  "$align" "${tiny[@]}" --algorithm online_dpo --sampler "$sampler" --out "$work/sampler-$sampler" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+done
+[[ $(cat "$work"/sampler-*/curves.csv | grep '^online_dpo,1,2,' | sort -u | wc -l) == 5 ]] || die "two samplers give the same run"
+for loss in "${losses[@]}"; do
+  "$align" "${small[@]}" --reward-pairs 4096 --algorithm reward_model --reward-loss "$loss" --out "$work/loss-$loss" >"$work/log" 2>&1 ||
+    die "$(cat "$work/log")"
+  sed -n "s/.*\"reward_accuracy\": \\(0\\.[0-9]\\{3\\}\\).*/$loss right on \\1/p" "$work/loss-$loss/summary.json"
+  grep -q '"reward_accuracy": 0\.[89]' "$work/loss-$loss/summary.json" || die "a reward model learned by $loss: $(cat "$work/log")"
+done
+
+refuses() {  # expected words, command...
+  local words=$1 said
+  shift
+  if said=$("$@" 2>&1); then die "accepted: $*"; fi
+  grep -qF -- "$words" <<<"$said" || die "'$said' does not say '$words'"
+}
+refuses "--sampler" "$align" --sampler nobody --out "$work/none"
+refuses "--reward-loss" "$align" --reward-loss none --out "$work/none"
+"$align" "${tiny[@]}" --plan --out "$work/none" >"$work/plan" 2>"$work/log" || die "$(cat "$work/log")"
+for method in "${all[@]}"; do
+  [[ $method == sft || $method == reward_model ]] || grep -q "^$method " "$work/plan" || die "no line for $method in the plan: $(cat "$work/plan")"
+done
+echo "all algorithms: fine"
