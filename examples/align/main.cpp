@@ -27,9 +27,9 @@ task task_of(const settings& s) {
 }
 
 void print(const run_plan& plan) {
-  std::printf("%-16s %10s %10s\n", "stage", "steps", "seconds");
+  std::printf("%-20s %10s %10s\n", "stage", "steps", "seconds");
   for (const stage_plan& stage : plan.stages)
-    std::printf("%-16s %10lld %10.1f\n", stage.name.c_str(), static_cast<long long>(stage.steps), stage.seconds);
+    std::printf("%-20s %10lld %10.1f\n", stage.name.c_str(), static_cast<long long>(stage.steps), stage.seconds);
   std::printf("time %.0f s, memory %.0f MiB, disk %.1f MiB\n", plan.seconds, plan.peak_bytes / 1048576,
               plan.disk_bytes / 1048576);
 }

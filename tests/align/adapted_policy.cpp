@@ -28,7 +28,7 @@ rlhf::responses some_responses() {
 struct world {
   rlhf::reference_backend cpu;
   rlhf::thread_pool pool{2};
-  align::language_model<float> start{sizes, {.seed = 5}};
+  align::language_model<float> start{sizes, rlhf::random_key{.seed = 5}};
   align::adapted_policy<rlhf::reference_backend> model{cpu, pool, start, 3, {.seed = 6}, {}};
   align::language_policy<rlhf::reference_backend> plain{cpu, pool, start};
   rlhf::responses batch = some_responses();

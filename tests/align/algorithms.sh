@@ -34,12 +34,12 @@ done
 
 # Killed again and again, the times between growing, until one gets to the end.
 tiny=(--quick --threads 2 --iterations 2 --prompts 16 --judged 32 --frontier 64 --preference-pairs 128 --sft-epochs 1
-  --reward-pairs 512 --ppo-minibatch 16 --algorithm "$names")
-"$align" "${tiny[@]}" --out "$work/straight" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+  --reward-pairs 512 --ppo-minibatch 16)
+"$align" "${tiny[@]}" --algorithm "$names" --out "$work/straight" >"$work/log" 2>&1 || die "$(cat "$work/log")"
 milliseconds=150
 kills=0
 until [[ $kills == 200 ]]; do
-  "$align" "${tiny[@]}" --resume --out "$work/killed" >"$work/log" 2>&1 &
+  "$align" "${tiny[@]}" --algorithm "$names" --resume --out "$work/killed" >"$work/log" 2>&1 &
   child=$!
   sleep "$(awk -v t=$milliseconds 'BEGIN { printf "%.3f", t / 1000 }')"
   if ! kill -9 $child 2>/dev/null; then
@@ -56,14 +56,14 @@ printf 'killed %s times: equal byte for byte\n' "$kills"
 
 # Stages alone, samplers and losses by name.
 "$align" "${tiny[@]}" --algorithm sft,reward_model --out "$work/stages" >"$work/log" 2>&1 || die "$(cat "$work/log")"
-[[ $(ls "$work/stages/models") == $'reward.safetensors\nsft.safetensors' ]] || die "stages leave $(ls "$work/stages/models")"
+[[ $(ls "$work/stages/models") == $'config.json\nreward.safetensors\nsft.safetensors' ]] || die "stages leave $(ls "$work/stages/models")"
 grep -qF '</html>' "$work/stages/report.html" || die "stages have no report"
 for sampler in "${samplers[@]}"; do
   "$align" "${tiny[@]}" --algorithm online_dpo --sampler "$sampler" --out "$work/sampler-$sampler" >"$work/log" 2>&1 || die "$(cat "$work/log")"
 done
 [[ $(cat "$work"/sampler-*/curves.csv | grep '^online_dpo,1,2,' | sort -u | wc -l) == 5 ]] || die "two samplers give the same run"
 for loss in "${losses[@]}"; do
-  "$align" "${small[@]}" --reward-pairs 4096 --algorithm reward_model --reward-loss "$loss" --out "$work/loss-$loss" >"$work/log" 2>&1 ||
+  "$align" "${small[@]}" --sft-epochs 1 --reward-pairs 4096 --algorithm reward_model --reward-loss "$loss" --out "$work/loss-$loss" >"$work/log" 2>&1 ||
     die "$(cat "$work/log")"
   sed -n "s/.*\"reward_accuracy\": \\(0\\.[0-9]\\{3\\}\\).*/$loss right on \\1/p" "$work/loss-$loss/summary.json"
   grep -q '"reward_accuracy": 0\.[89]' "$work/loss-$loss/summary.json" || die "a reward model learned by $loss: $(cat "$work/log")"
@@ -77,7 +77,7 @@ refuses() {  # expected words, command...
 }
 refuses "--sampler" "$align" --sampler nobody --out "$work/none"
 refuses "--reward-loss" "$align" --reward-loss none --out "$work/none"
-"$align" "${tiny[@]}" --plan --out "$work/none" >"$work/plan" 2>"$work/log" || die "$(cat "$work/log")"
+"$align" "${tiny[@]}" --algorithm "$names" --plan --out "$work/none" >"$work/plan" 2>"$work/log" || die "$(cat "$work/log")"
 for method in "${all[@]}"; do
   [[ $method == sft || $method == reward_model ]] || grep -q "^$method " "$work/plan" || die "no line for $method in the plan: $(cat "$work/plan")"
 done

@@ -46,7 +46,7 @@ struct trained {
 trained train(int threads, int steps) {
   rlhf::thread_pool pool(threads);
   const token_sequences names = encode(align::read_names().train);
-  trained out{language_model<float>({}, {.seed = 1})};
+  trained out{language_model<float>({}, rlhf::random_key{.seed = 1})};
   rlhf::adamw optimizer;
   workspace<float> work;
   std::vector<float> logits, d_logits, gradient(out.model.parameters.size());
@@ -128,7 +128,7 @@ TEST_CASE("a scalar model's gradient agrees with central differences, head and t
 }
 
 TEST_CASE("a scalar model starts from a language model's trunk, with values of 0") {
-  const language_model<float> policy({}, {.seed = 4});
+  const language_model<float> policy({}, rlhf::random_key{.seed = 4});
   scalar_model<float> reward(policy);
   CHECK(reward.parameters.size() == policy.parameters.size() + 33);
   CHECK(reward.slices().back().offset + 1 == static_cast<std::int64_t>(reward.parameters.size()));

@@ -24,7 +24,7 @@ const align::transformer_options sizes{
 /// A model whose predictions are far from uniform.
 template <class Scalar>
 language_model<Scalar> model() {
-  language_model<Scalar> out(sizes, {.seed = 5});
+  language_model<Scalar> out(sizes, rlhf::random_key{.seed = 5});
   for (Scalar& p : out.parameters) p *= Scalar(1.5);
   return out;
 }
@@ -177,7 +177,7 @@ TEST_CASE("tokens are drawn with their probabilities") {
 
 TEST_CASE("two models are mixed by the powers of their probabilities") {
   const auto m = model<float>();
-  language_model<float> other(sizes, {.seed = 6});
+  language_model<float> other(sizes, rlhf::random_key{.seed = 6});
   rlhf::thread_pool pool(2);
   const sampling_options options{.samples = 3, .key = {.seed = 8}};
   const auto alone = sample(pool, m, prompts(), options);
@@ -236,7 +236,7 @@ TEST_CASE("misuse of the sampler is refused") {
   const std::vector<std::int64_t> lengths{9}, short_lengths{9, 9, 9, 9, 9, 9, 9, 9, 9};
   CHECK_THROWS_AS(sample(pool, m, prompts(), {.longest = lengths}), std::invalid_argument);
   CHECK_THROWS_AS(sample(pool, m, prompts(), {.longest = short_lengths}), std::invalid_argument);
-  const language_model<float> wider({.vocabulary = 14});
+  const language_model<float> wider(align::transformer_options{.vocabulary = 14});
   CHECK_THROWS_AS(sample(pool, m, prompts(), {}, {}, {.other = &wider}), std::invalid_argument);
   language_model<float> other = m;
   CHECK_THROWS_AS(sample(pool, m, prompts(), {}, {}, {.other = &other, .power = std::nan("")}), std::invalid_argument);
