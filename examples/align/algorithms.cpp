@@ -1,19 +1,18 @@
 #include "align/algorithms.hpp"
 
+#include <algorithm>
+
 #include "align/methods/methods.hpp"
 
 namespace align {
 namespace {
-
-constexpr const char* as_dpo = "beta, learning rate, batch and epochs of the --dpo-... options";
-constexpr const char* as_ppo = "rate, samples, minibatch and epochs of the --ppo-... options";
 
 constexpr algorithm_entry table[] = {
     {"sft", "SFT", "maximum likelihood", "--sft-epochs and --sft-rate; the start of the names model, alone", "#bbbbbb",
      0, nullptr},
     {"reward_model", "reward model", "Ouyang et al. 2022, arXiv 2203.02155",
      "the loss that --reward-loss names; the reward model, alone", "#ccbb44", 0, nullptr},
-    {"dpo", "DPO", "Rafailov et al. 2023, arXiv 2305.18290", as_dpo, "#4477aa", need::pairs | need::passes, dpo},
+    {"dpo", "DPO", "Rafailov et al. 2023, arXiv 2305.18290", "--dpo-...", "#4477aa", need::pairs | need::passes, dpo},
     {"ipo", "IPO", "Azar et al. 2023, arXiv 2310.12036", "averages per token, --ipo-beta; else as DPO", "#332288",
      need::pairs | need::passes, ipo},
     {"simpo", "SimPO", "Meng et al. 2024, arXiv 2405.14734", "--simpo-beta and --simpo-gamma; else as DPO", "#88ccee",
@@ -27,10 +26,10 @@ constexpr algorithm_entry table[] = {
     {"una", "UNA", "Wang et al. 2024, arXiv 2408.15339",
      "cross-entropy to the sigmoid of the reward less its mean; beta, rate and epochs as DPO, twice its batch",
      "#117733", need::passes, una},
-    {"rebel", "REBEL", "Gao et al. 2024, arXiv 2404.16767", "the --rebel-... options", "#ee6677", 0, rebel},
-    {"ppo", "PPO", "Schulman et al. 2017, arXiv 1707.06347",
-     "clip 0.2, lambda 0.95, whitened advantages; the --ppo-... options", "#228833", 0, ppo},
-    {"rto", "RTO", "Zhong et al. 2024, arXiv 2404.18922", "PPO on the token rewards of the DPO policy, --rto-...",
+    {"rebel", "REBEL", "Gao et al. 2024, arXiv 2404.16767", "--rebel-...", "#ee6677", 0, rebel},
+    {"ppo", "PPO", "Schulman et al. 2017, arXiv 1707.06347", "clip 0.2, lambda 0.95, whitened advantages; --ppo-...",
+     "#228833", 0, ppo},
+    {"rto", "RTO", "Zhong et al. 2024, arXiv 2404.18922", "PPO on the token rewards of the DPO policy: --rto-...",
      "#aa3377", need::pairs | need::guide, rto},
     {"drto", "DRTO", "Jin et al. 2026, arXiv 2604.08577",
      "RTO that learns most from its worst spans of --drto-span tokens, a KL ball of --drto-radius", "#882255",
@@ -55,8 +54,9 @@ constexpr algorithm_entry table[] = {
      "the greedy response's score as the baseline, one epoch, KL in the reward at --ppo-kl", "#33bbee", 0, remax},
     {"gspo", "GSPO", "Zheng et al. 2025, arXiv 2507.18071",
      "groups of --group-samples, clip 3e-4 and 4e-4 of the sequence's ratio per token, no KL", "#999933", 0, gspo},
-    {"cispo", "CISPO", "MiniMax 2025, arXiv 2506.13585", "groups of --group-samples, ratios held at 5 and below, no KL",
-     "#ddaa33", 0, cispo},
+    {"cispo", "CISPO", "MiniMax 2025, arXiv 2506.13585",
+     "groups of --group-samples, ratios held at 5 and below, no KL; one epoch at half of --ppo-rate", "#ddaa33", 0,
+     cispo},
     {"dvpo", "DVPO", "Huang et al. 2025, arXiv 2502.16944",
      "a value of all states from the pairs, then GAE 0.95 on it while it stands still; KL at --dvpo-kl", "#bb5566",
      need::pairs, dvpo},
@@ -64,24 +64,25 @@ constexpr algorithm_entry table[] = {
      "values from --vine-rollouts continuations every --vine-step tokens, KL in the return at --ppo-kl", "#004488", 0,
      vineppo},
     {"online_dpo", "online DPO", "Guo et al. 2024, arXiv 2402.04792",
-     "pairs by --sampler, answers drawn from Bradley and Terry's law of the reward; the --online-... options",
-     "#6699cc", 0, online_dpo},
-    {"vpo", "VPO", "Cen et al. 2024, arXiv 2405.19320",
-     "online DPO with optimism --online-optimism on samples of the start", "#997700", 0, vpo},
+     "pairs by --sampler, answers drawn from Bradley and Terry's law of the reward; --online-...", "#6699cc", 0,
+     online_dpo},
+    {"vpo", "VPO", "Cen et al. 2024, arXiv 2405.19320", "online DPO with --online-optimism on samples of the start",
+     "#997700", 0, vpo},
     {"xpo", "XPO", "Xie et al. 2024, arXiv 2405.21046",
-     "pairs of policy and start, optimism on the second; the --online-... options", "#994455", 0, xpo},
+     "pairs of policy and start, --online-optimism times beta on the second; else as online DPO", "#994455", 0, xpo},
     {"selm", "SELM", "Zhang et al. 2024, arXiv 2405.19332",
-     "online DPO with optimism --online-optimism on samples of the policy", "#eecc66", 0, selm},
+     "online DPO with --online-optimism on samples of the policy", "#eecc66", 0, selm},
     {"nash_md", "Nash-MD", "Munos et al. 2023, arXiv 2312.00886",
      "against --nash-mixture of the start, KL at --nash-beta; one epoch", "#ee99aa", 0, nash_md},
     {"sppo", "SPPO", "Wu et al. 2024, arXiv 2405.00675",
      "targets of --sppo-beta around the chance of winning, the iterate as reference", "#225555", 0, sppo},
     {"inpo", "INPO", "Zhang et al. 2024, arXiv 2407.00617", "--inpo-tau and --inpo-inverse-step", "#663333", 0, inpo},
     {"zpg", "ZPG", "Zhang and Ying 2024, arXiv 2409.17401",
-     "--zeroth-... options, a direction on the sphere; its variance grows with the number of parameters: expect little",
+     "a direction on the sphere, --zeroth-rate, --zeroth-radius, --zeroth-directions; its variance grows with the "
+     "number of parameters: expect little",
      "#aaaa00", 0, zpg},
     {"zbcpg", "ZBCPG", "Zhang and Ying 2024, arXiv 2409.17401",
-     "--zeroth-... options, --zeroth-block coordinates at a time; expect as little", "#77aadd", 0, zbcpg},
+     "--zeroth-block coordinates at a time; else as ZPG: expect as little", "#77aadd", 0, zbcpg},
 };
 
 constexpr choice_entry samplers[] = {
@@ -103,10 +104,23 @@ constexpr choice_entry losses[] = {
      "a ceiling for the gap, the lower the more tokens two responses share"},
 };
 
+/// A name with its source, and below it some words, broken into lines.
 void add(std::string& out, const std::string& name, const std::string& source, const std::string& words) {
+  constexpr std::size_t margin = 22, width = 110;
   out += name;
-  out.append(name.size() < 22 ? 22 - name.size() : 1, ' ');
-  out += source + "\n                      " + words + "\n";
+  out.append(name.size() < margin ? margin - name.size() : 1, ' ');
+  out += source;
+  std::size_t column = width;
+  for (std::size_t begin = 0, end; begin < words.size(); begin = end + 1) {
+    end = std::min(words.find(' ', begin), words.size());
+    if (column + 1 + (end - begin) > width) {
+      out += '\n' + std::string(margin - 1, ' ');
+      column = margin - 1;
+    }
+    out += ' ' + words.substr(begin, end - begin);
+    column += 1 + (end - begin);
+  }
+  out += '\n';
 }
 
 }  // namespace
@@ -134,13 +148,13 @@ std::vector<std::string> names_of(std::span<const choice_entry> choices) {
   return names;
 }
 
-std::string list_of_algorithms() {
+std::string list_of_algorithms(const std::function<std::string(const std::string&)>& explain) {
   std::string out = "--algorithm\n";
-  for (const algorithm_entry& a : table) add(out, a.name, std::string(a.title) + ": " + a.source, a.defaults);
+  for (const algorithm_entry& a : table) add(out, a.name, std::string(a.title) + ": " + a.source, explain(a.defaults));
   out += "\n--sampler, of online_dpo\n";
-  for (const choice_entry& c : samplers) add(out, c.name, c.source, c.meaning);
+  for (const choice_entry& c : samplers) add(out, c.name, c.source, explain(c.meaning));
   out += "\n--reward-loss, of reward models learned from pairs\n";
-  for (const choice_entry& c : losses) add(out, c.name, c.source, c.meaning);
+  for (const choice_entry& c : losses) add(out, c.name, c.source, explain(c.meaning));
   return out;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // The algorithms that rlhf-align knows by name.
 
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -43,7 +44,7 @@ struct choice_entry {
 [[nodiscard]] std::span<const choice_entry> reward_losses();
 [[nodiscard]] std::vector<std::string> names_of(std::span<const choice_entry> choices);
 
-/// All of this as text for a reader.
-[[nodiscard]] std::string list_of_algorithms();
+/// All of this as text for a reader; `explain` may put values beside the options that a text names.
+[[nodiscard]] std::string list_of_algorithms(const std::function<std::string(const std::string&)>& explain);
 
 }  // namespace align

@@ -1,7 +1,6 @@
 #include "align/pipeline.hpp"
 
 #include <algorithm>
-#include <stdexcept>
 
 #include "align/algorithms.hpp"
 #include "align/methods/methods.hpp"
@@ -49,11 +48,6 @@ run_results run_pipeline(const settings& s, const task& t, run_folder& folder) {
     needs |= a->needs;
     trains = trains || a->run != nullptr;
   }
-  if (named("sft") && !t.start.empty())
-    throw std::invalid_argument(
-        "--algorithm sft: a pretrained model has had its own; it is a stage of the names model");
-  if (named("reward_model") && t.rule)
-    throw std::invalid_argument("--algorithm reward_model: the reward is the lexicon's, there is nothing to learn");
 
   (void)w.start();
   if (trains || named("reward_model")) (void)w.reward();

@@ -9,11 +9,13 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "align/algorithms.hpp"
 #include "align/pipeline.hpp"
 #include "align/workshop.hpp"
 #include "rlhf/backend/eigen.hpp"
+#include "rlhf/train/dvpo.hpp"
 #include "rlhf/train/evaluate.hpp"
 #include "rlhf/train/labelled.hpp"
 #include "rlhf/train/on_policy.hpp"
@@ -93,6 +95,11 @@ class rehearsal_of_run {
     else if (!t_.rule)
       reward_of_labels(scores);
 
+    const auto all = all_algorithms();
+    if (!s_.overoptimise &&
+        std::none_of(all.begin(), all.end(), [&](const auto& a) { return a.run != nullptr && wanted(a.name); }))
+      return added_up(begun);
+
     const auto take = [&](std::int64_t n) {
       rlhf::prompt_list out;
       for (std::int64_t i = 0; i < n; ++i) out.push_back(prompts[static_cast<std::size_t>(i) % prompts.size()]);
@@ -113,7 +120,7 @@ class rehearsal_of_run {
     rlhf::preference_pairs pairs = t_.preference;
     const bool guided = wanted("rto") || wanted("drto"), labelled = t_.reward.labels.response.size() > 0;
     bool dpo = s_.overoptimise;
-    for (const algorithm_entry& a : all_algorithms())
+    for (const algorithm_entry& a : all)
       dpo = dpo || (wanted(a.name) && ((a.needs & need::pairs) != 0 || ((a.needs & need::passes) != 0 && !labelled)));
     std::int64_t pair_count = pairs.chosen.size();
     if (dpo && pair_count == 0) {
@@ -161,15 +168,20 @@ class rehearsal_of_run {
         prefer("dpo_hot", start, pairs, pair_count, judged);
       }
     }
+    if (wanted("dvpo")) learn_values(start, pairs, pair_count);
     rehearse_others(start, prompts, pairs, pair_count, judged);
+    return added_up(begun);
+  }
+
+ private:
+  [[nodiscard]] run_plan added_up(double begun) {
     for (const stage_plan& stage : plan_.stages) plan_.seconds += stage.seconds;
     plan_.peak_bytes = peak_memory();
     plan_.disk_bytes = disk_need(s_, t_);
     std::fprintf(stderr, "rehearsed in %.1f s\n", clock_seconds() - begun);
-    return plan_;
+    return std::move(plan_);
   }
 
- private:
   /// All other methods: one iteration of each, or a few updates, as the run itself would do them.
   void rehearse_others(policy& start, const rlhf::prompt_list& prompts, const rlhf::preference_pairs& pairs,
                        std::int64_t pair_count, double judged) {
@@ -193,14 +205,12 @@ class rehearsal_of_run {
       if (std::any_of(plan_.stages.begin(), plan_.stages.end(), [&](const auto& p) { return p.name == a.name; }))
         continue;
       if (!w) {
-        folder.emplace(run_folder_options{.folder = place.name()});
+        folder.emplace(run_folder_options{.folder = place.name(), .anew = true});
         w.emplace(s, t, *folder, true);
         (void)w->reward();
-        if ((a.needs & need::passes) != 0) (void)w->labels();
       }
-      const double before = clock_seconds();
       a.run(*w);
-      const double own = w->seconds_of(a.name), rest = clock_seconds() - before - own;
+      const double own = w->seconds_of(a.name);
       if ((a.needs & need::passes) != 0) {
         const bool by_label = (a.needs & need::pairs) == 0;
         const std::int64_t labels = t_.reward.labels.response.size(),
@@ -214,12 +224,7 @@ class rehearsal_of_run {
             own * static_cast<double>(count) / static_cast<double>(seen) +
                 judged * static_cast<double>(divided_up(steps, every)));
       } else {
-        // What DVPO learns before its first iteration grows with the pairs.
-        const double values = (a.needs & need::pairs) != 0 && (a.needs & need::guide) == 0
-                                  ? rest * static_cast<double>(pair_count) /
-                                        static_cast<double>(std::max<std::int64_t>(1, t.preference.chosen.size()))
-                                  : 0;
-        add(a.name, r_.iterations, values + (own + judged) * static_cast<double>(r_.iterations));
+        add(a.name, r_.iterations, (own + judged) * static_cast<double>(r_.iterations));
       }
     }
   }
@@ -288,6 +293,20 @@ class rehearsal_of_run {
     return {all.response.select(rows),
             {all.label.begin(), all.label.begin() + static_cast<std::ptrdiff_t>(rows.size())},
             {}};
+  }
+  /// What DVPO learns before its first iteration.
+  void learn_values(const policy& start, const rlhf::preference_pairs& pairs, std::int64_t count) {
+    scalar_policy critic(pool_, scalar_model<float>(start.model()), false);
+    rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
+    const rlhf::labelled_responses some = rlhf::label_pairs(first(pairs, 8 * r_.batch));
+    std::int64_t seen = 0;
+    const double one = of_update(seen, [&](auto&& observe) {
+      rlhf::train_global_value(
+          cpu_, rlhf::global_value{}, critic, update, some,
+          {.batch = std::min(2 * r_.batch, some.response.size()), .epochs = 2, .key = key(rehearsal)}, observe);
+    });
+    const std::int64_t steps = r_.dvpo.epochs * divided_up(2 * count, 2 * r_.batch);
+    add("global_value", steps, one * static_cast<double>(steps));
   }
   void reward_of_labels(scalar_policy& model) {
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};

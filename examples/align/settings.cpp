@@ -278,6 +278,27 @@ std::string configuration(const settings& s) {
   return out;
 }
 
+/// The text with its value beside every option that it names; `--dpo-...` stands for all that begin so.
+std::string with_values(const settings& s, const std::string& text) {
+  std::string out;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t begin = std::min(text.find("--", at), text.size()),
+                      end =
+                          std::min(text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-", begin), text.size());
+    const std::string name = text.substr(begin, end - begin);
+    const bool all = text.compare(end, 3, "...") == 0;
+    std::string found;
+    each_setting(s, [&](const CLI::Option&, const std::string& known, const std::string& value) {
+      const std::string option = "--" + known;
+      if (!value.empty() && (option == name || (all && option.rfind(name, 0) == 0)))
+        found += (found.empty() ? "" : ", ") + option + ' ' + value;
+    });
+    out += text.substr(at, begin - at) + (found.empty() ? name : found);
+    at = end + (all ? 3 : 0);
+  }
+  return out;
+}
+
 }  // namespace
 
 request read_command_line(int argc, char** argv) {
@@ -360,7 +381,7 @@ request read_command_line(int argc, char** argv) {
     return out;
   }
   if (list) {
-    std::fputs(list_of_algorithms().c_str(), stdout);
+    std::fputs(list_of_algorithms([&](const std::string& text) { return with_values(out.run, text); }).c_str(), stdout);
     out.exit = 0;
   }
   if (!out.compare.empty() || list) return out;

@@ -29,8 +29,15 @@ rlhf::preference_pairs as_pairs(const preference_pairs& pairs) {
   return {as_responses(pairs.chosen), as_responses(pairs.rejected)};
 }
 
+bool names(const settings& s, const char* algorithm) {
+  return std::find(s.algorithms.begin(), s.algorithms.end(), algorithm) != s.algorithms.end();
+}
+
 /// A pretrained model with its tokenizer.
 std::shared_ptr<const tokenizer> begin_with_model(const settings& s, task& t) {
+  if (names(s, "sft"))
+    throw std::invalid_argument(
+        "--algorithm sft: a pretrained model has had its own; it is a stage of the names model");
   model_file model = load_model(s.model);
   auto tokens = std::make_shared<const tokenizer>(load_tokenizer(s.tokenizer, model.options.vocabulary));
   t.shape = model.options;
@@ -96,6 +103,8 @@ task names_task(const settings& s) {
 task stories_task(const settings& s) {
   task t;
   t.what = subject::stories;
+  if (names(s, "reward_model"))
+    throw std::invalid_argument("--algorithm reward_model: the reward is the lexicon's, there is nothing to learn");
   const auto tokens = begin_with_model(s, t);
   const auto words = std::make_shared<const lexicon>(read_lexicon(s.lexicon));
   if (t.shape.context < s.how.prompt_tokens + s.how.new_tokens + 1)
