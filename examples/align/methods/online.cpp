@@ -3,6 +3,7 @@
 #include <stdexcept>
 
 #include "align/methods/methods.hpp"
+#include "rlhf/train/nash_md.hpp"
 #include "rlhf/train/online_preference.hpp"
 
 namespace align {
