@@ -104,11 +104,11 @@ std::string csv_of(const outcome& result) {
 std::string draw(const fs::path& folder, const std::string& name, const plot& p) {
   static const char* const colors[] = {"#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#777777"};
   std::ostringstream script;
-  script
-      << "set terminal svg size 760,400 font 'sans-serif,13' background '#ffffff' noenhanced\nset output '" << name
-      << ".svg'\nset grid lc rgb '#dddddd'\nset border 3 lc rgb '#555555'\nset tics nomirror\nset key outside right\n"
-      << "set title " << quoted(p.title) << "\nset xlabel " << quoted(p.x_label) << "\nset ylabel " << quoted(p.y_label)
-      << "\n";
+  script << "set terminal svg size 760,440 font 'sans-serif,13' background '#ffffff' noenhanced\nset output '" << name
+         << ".svg'\nset grid lc rgb '#dddddd'\nset border 3 lc rgb '#555555'\nset tics nomirror\nset key below left "
+            "Left reverse maxcols 2\n"
+         << "set title " << quoted(p.title) << "\nset xlabel " << quoted(p.x_label) << " offset 0,0.4\nset ylabel "
+         << quoted(p.y_label) << "\n";
   if (p.log_x) script << "set logscale x\nset format x '%g'\n";
   if (p.log_y) script << "set logscale y\nset format y '%.1e'\n";
   std::string parts;
