@@ -1,4 +1,4 @@
-// How the exact theory's cost grows: soft value iteration with the states, Bradley and Terry's likelihood with items and labels.
+// How the exact theory's cost grows: soft value iteration with the states, Bradley-Terry's likelihood with items, labels.
 
 #include <memory>
 

@@ -1,5 +1,5 @@
-// RLHF on a bandit, whole: people compare responses, a reward is learned from them, the best policy for it is compared with
-// the best one for the true reward.
+// RLHF on a bandit, whole: people compare responses, a reward is learned from them, the best policy for it is held
+// against the best one for the true reward.
 
 #include "calls/check.hpp"
 #include "rlhf/formulation/preferences.hpp"

@@ -1,4 +1,5 @@
-// One term beside DPO's loss, of either sign: pessimism about what offline data do not show, optimism to go and see (VPO, XPO).
+// One term beside DPO's loss, of either sign: pessimism about what offline data do not show, optimism to go and see
+// (VPO, XPO).
 
 #include "calls/check.hpp"
 #include "rlhf/theory/confidence.hpp"

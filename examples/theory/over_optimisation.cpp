@@ -1,4 +1,4 @@
-// The best of n responses by a learned reward gets better and then worse; a careful ensemble of rewards holds out longer.
+// The best of n responses by a learned reward gets better and then worse; a careful ensemble holds out longer.
 
 #include <array>
 

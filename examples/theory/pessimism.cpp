@@ -1,5 +1,5 @@
-// Learning rewards from few comparisons: when there is no most likely reward, and how the lower end of a confidence interval
-// keeps a policy away from what the data do not know.
+// Learning rewards from few comparisons: when there is no most likely reward, and how the lower end of a confidence
+// interval keeps a policy away from what the data do not know.
 
 #include "rlhf/theory/pessimism.hpp"
 #include "calls/check.hpp"

@@ -12,7 +12,7 @@ int main() {
   using calls::expect;
   const double beta = 0.5;
   //! [tree]
-  // Responses of at most 4 tokens over {0, 1, 2}; token 0 ends one. The score counts the twos, and dislikes long responses.
+  // Responses of at most 4 tokens over {0, 1, 2}; token 0 ends one. The score counts twos and dislikes length.
   rlhf::token_mdp mdp(1, 3, 4, 0);
   mdp.set_scores([](std::int64_t, std::span<const std::int32_t> y) {
     return static_cast<double>(std::count(y.begin(), y.end(), 2)) - 0.4 * static_cast<double>(y.size());

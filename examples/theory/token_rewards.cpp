@@ -1,4 +1,4 @@
-// The best policy's log-ratios are token rewards (RTO): they pay in the middle of a response what the score pays at its end.
+// The best policy's log-ratios are token rewards (RTO): they pay on the way what the score pays at the end.
 
 #include "calls/check.hpp"
 #include "rlhf/reward/shaping.hpp"
@@ -46,7 +46,7 @@ int main() {
     shaped[c] = rto.token_reward(dpo.policy[c], ref[c]) + rto.beta3 * mdp.rewards()[c];
   const table trained = soft_optimal(mdp, ref, rto.beta2, shaped).policy;
   //! [rto]
-  // a = beta1 / beta2 = 2: pi_ref^(1 - a) pi_dpo^a over whole responses, which is the best policy at temperature beta / 2.
+  // a = beta1 / beta2 = 2: pi_ref^(1 - a) pi_dpo^a over whole responses: the best policy at temperature beta / 2.
   const table colder = soft_optimal(mdp, ref, beta / 2).policy;
   expect("RTO's optimum, KL to the extrapolated DPO policy", response_kl(mdp, trained, colder)[0], 0, 1e-12);
   expect("its mean score is above the DPO policy's",

@@ -11,7 +11,7 @@
 
 using namespace rlhf::theory;
 
-// The library's advantages of one response: values before each of its tokens, nothing paid on the way, `end` behind the last.
+// The library's advantages of one response: values before each token, nothing paid on the way, `end` behind the last.
 template <class Estimator>
 std::vector<double> advantages(const Estimator& estimator, const std::vector<double>& value, double end) {
   rlhf::reference_backend cpu;
@@ -64,7 +64,7 @@ int main() {
   expect("they add up to score - V_hat(prompt)", steps[0] + steps[1] + steps[2], 1 - v[0], 1e-12);
 
   //! [frozen]
-  // DVPO: the critic is frozen, here at exact values. With lambda = 1 only what stands behind the end tells good from bad.
+  // DVPO: the critic is frozen, here at exact values. With lambda = 1 only the value behind the end tells good from bad.
   const std::vector<double> frozen{exact[0], exact[static_cast<std::size_t>(one)],
                                    exact[static_cast<std::size_t>(one_zero)]};
   const std::vector<double> right = advantages(rlhf::gae{1, 1}, frozen, 1.0);  // Q_end - V_t

@@ -1,4 +1,4 @@
-// Policy gradient from preferences without a reward model: two policies side by side, people say which did better (ZPG).
+// Policy gradient from preferences without a reward model: two policies, people say which did better (ZPG).
 
 #include <vector>
 
