@@ -23,7 +23,9 @@ std::string draw(const std::filesystem::path& folder, const figure& f) {
   namespace fs = std::filesystem;
   std::ostringstream script;
   script.precision(9);
-  script << "set terminal svg size 760,430 dynamic font 'sans-serif,13' background '#ffffff'\n"
+  // A legend of many lines takes its own room.
+  const std::size_t height = 430 + (f.lines.size() > 8 ? (f.lines.size() - 5) / 4 * 20 : 0);
+  script << "set terminal svg size 760," << height << " dynamic font 'sans-serif,13' background '#ffffff'\n"
          << "set output '" << f.name << ".svg'\nset grid lc rgb '#dddddd'\nset border 3 lc rgb '#555555'\n"
          << "set tics nomirror\nset key outside bottom center horizontal\nset offsets graph 0.02, graph 0.02, graph "
             "0.05, graph 0.05\n"
