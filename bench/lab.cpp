@@ -1,4 +1,4 @@
-// How the exact theory's cost grows: soft value iteration with the states, Bradley-Terry's likelihood with items, labels.
+// How exact theory's cost grows: soft value iteration with the states, Bradley-Terry's likelihood with items, labels.
 
 #include <memory>
 

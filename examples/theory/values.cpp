@@ -64,7 +64,7 @@ int main() {
   expect("they add up to score - V_hat(prompt)", steps[0] + steps[1] + steps[2], 1 - v[0], 1e-12);
 
   //! [frozen]
-  // DVPO: the critic is frozen, here at exact values. With lambda = 1 only the value behind the end tells good from bad.
+  // DVPO: a frozen critic, here with exact values. With lambda = 1 only the value behind the end tells good from bad.
   const std::vector<double> frozen{exact[0], exact[static_cast<std::size_t>(one)],
                                    exact[static_cast<std::size_t>(one_zero)]};
   const std::vector<double> right = advantages(rlhf::gae{1, 1}, frozen, 1.0);  // Q_end - V_t

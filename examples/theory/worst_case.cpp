@@ -11,7 +11,7 @@ int main() {
   using calls::expect;
   rlhf::reference_backend cpu;
   //! [worst]
-  // Losses of three groups of prompts, as common as `weight` says; elsewhere they may be others, up to a KL of rho = 0.2.
+  // Losses of three groups of prompts, as common as `weight` says; elsewhere not quite, up to a KL of rho = 0.2.
   const std::vector<double> loss{0.2, 0.9, 1.5}, weight{0.7, 0.2, 0.1};
   const auto worst = [&](const std::vector<double>& l, double rho, std::vector<double>& w) {
     double value = 0;
