@@ -56,7 +56,7 @@ rlhf::labelled_responses as_labels(const tokenised_labels& from) {
 nlohmann::ordered_json told(const preference_data& data) {
   nlohmann::ordered_json skipped = nlohmann::ordered_json::object();
   for (const auto& [reason, rows] : data.skipped)
-    skipped[reason] = {{"rows", rows.count}, {"first", rows.first_message}};
+    skipped[reason] = {{"rows", rows.count}, {"first_line", rows.first_line}};
   return {{"rows", data.rows},
           {"pairs", data.pairs.size()},
           {"ties", data.ties},
