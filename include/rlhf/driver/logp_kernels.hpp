@@ -28,9 +28,9 @@ struct logp_outputs {
   view<T, 1, Space> lse{};                   ///< log-sum-exp of the scaled logits: keep it for the backward pass
   view<T, 1, Space> square_sum{};            ///< sum of p squared
   view<std::int64_t, 1, Space> argmax{};     ///< the most likely token, the first of equals
+  statistics* stats = nullptr;               ///< rows, nonfinite log-probabilities, mean entropy where computed
   view<T, 2, Space> top_logp{};              ///< [rows, k] the k largest log-probabilities, from the largest down
   view<std::int64_t, 2, Space> top_token{};  ///< [rows, k] whose they are; of equal ones the smaller id comes first
-  statistics* stats = nullptr;               ///< rows, nonfinite log-probabilities, mean entropy where computed
 };
 
 /// What flows back. With null `entropy` no entropy gradient is taken.
