@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "rlhf/core/config.hpp"
+
 namespace rlhf::inline v1 {
 
 namespace formulation_detail {

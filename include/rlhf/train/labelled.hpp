@@ -83,7 +83,7 @@ template <class Policy>
 }
 
 /// Each prompt with the response to the next one.
-[[nodiscard]] inline responses mismatch(const responses& batch) {
+[[nodiscard]] inline responses mismatched_responses(const responses& batch) {
   responses out;
   for (std::int64_t i = 0; i < batch.size(); ++i) out.add(batch.prompt(i), batch.response((i + 1) % batch.size()));
   return out;
@@ -135,7 +135,7 @@ void train_unpaired(B& be, Policy& policy, Reference& reference, parameter_updat
                              ref_logp = select(all_ref, rows);
     float baseline = 0, value = 0;
     if constexpr (compared && !running_point<point_type, B>) {
-      const responses other = mismatch(batch);
+      const responses other = mismatched_responses(batch);
       const std::vector<float> logp = whole(policy, other), ref = whole(reference, other);
       or_throw(point(be, log_ratio_inputs<float>{logp, ref, {}}, view<float>(&baseline, 1)));
     }
