@@ -25,6 +25,23 @@ struct vine_inputs {
   view<const std::int32_t, 1, Space> step{};  ///< [tokens] which step of its response a token is in
 };
 
+namespace vineppo_detail {
+
+/// Adds the slopes of another loss.
+template <class T, class Space>
+struct add_to {
+  using scalar = compute_t<T>;
+  static constexpr int sums = 0, maxima = 0;
+  const T* more;
+  view<T, 1, Space> to;
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
+    to[i] = to[i] + more[i];
+  }
+};
+
+}  // namespace vineppo_detail
+
 /// VinePPO. The loop that samples reads `rollouts`, `max_steps` and `kl_in_return`.
 struct vineppo {
   std::int64_t rollouts = 9;   ///< K
@@ -73,24 +90,10 @@ struct vineppo {
     if (auto s = objective(be, sequences, in, out); !s) return s;
     if (auto s = penalty(be, sequences, in, token_outputs<T, Space>{.loss = value, .grad_logp = slope}); !s) return s;
     if (out.grad_logp)
-      if (auto s = be.map(sequences.tokens, add_to{slope.data, out.grad_logp}, nullptr); !s) return s;
-    return out.loss ? be.map(1, add_to{value.data, out.loss}, nullptr) : status{};
+      if (auto s = be.map(sequences.tokens, vineppo_detail::add_to<T, Space>{slope.data, out.grad_logp}, nullptr); !s)
+        return s;
+    return out.loss ? be.map(1, vineppo_detail::add_to<T, Space>{value.data, out.loss}, nullptr) : status{};
   }
-
- private:
-  template <class T, class Space>
-  struct add_to {
-    using scalar = compute_t<T>;
-    static constexpr int sums = 0, maxima = 0;
-    const T* more;
-    view<T, 1, Space> to;
-    template <class V>
-    RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
-      to[i] = to[i] + more[i];
-    }
-  };
-  template <class T, class Space>
-  add_to(T*, view<T, 1, Space>) -> add_to<T, Space>;
 };
 
 }  // namespace rlhf::inline v1
