@@ -110,7 +110,7 @@ class rehearsal_of_run {
     (void)rlhf::evaluate(start, start, reward, take(r_.judged), 1, key(rehearsal));
     const double judged = clock_seconds() - before;
     before = clock_seconds();
-    const std::int64_t some = std::min<std::int64_t>(r_.frontier, 512);
+    const std::int64_t some = std::min<std::int64_t>(r_.frontier, part_sequences);
     const rlhf::responses drawn = start.sample(take(some), 1, key(rehearsal));
     std::vector<float> score(static_cast<std::size_t>(drawn.size()));
     reward.rewards(drawn, score);
@@ -156,10 +156,19 @@ class rehearsal_of_run {
                        .key = key(rehearsal)});
       const double one = clock_seconds() - before;
       before = clock_seconds();
-      std::vector<float> logp(static_cast<std::size_t>(drawn.response_tokens()));
-      start.log_probs(drawn, logp);
-      const double guide = (clock_seconds() - before) / static_cast<double>(drawn.size()) *
+      // A guide and a learned reward have memory of their own beside policy and critic.
+      const auto some_of = [&](std::int64_t n) {
+        rlhf::responses out;
+        for (std::int64_t i = 0; i < std::min(n, drawn.size()); ++i) out.add(drawn, i);
+        return out;
+      };
+      const rlhf::responses rollouts = some_of(r_.prompts * r_.ppo.samples), judging = some_of(r_.judged);
+      std::vector<float> logp(static_cast<std::size_t>(rollouts.response_tokens()));
+      policy teacher(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
+      (guided ? teacher : start).log_probs(rollouts, logp);
+      const double guide = (clock_seconds() - before) / static_cast<double>(rollouts.size()) *
                            static_cast<double>(r_.prompts * r_.ppo.samples);
+      if (s_.overoptimise) scores.rewards(judging, std::span(score).first(static_cast<std::size_t>(judging.size())));
       if (wanted("ppo")) add("ppo", r_.iterations, (one + judged) * static_cast<double>(r_.iterations));
       if (wanted("rto")) add("rto", r_.iterations, (one + guide + judged) * static_cast<double>(r_.iterations));
       if (s_.overoptimise) {
