@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -20,12 +21,15 @@ template <rlhf::backend Backend>
 class adapted_policy {
  public:
   adapted_policy(Backend& backend, rlhf::thread_pool& pool, const language_model<float>& from, std::int64_t rank,
-                 rlhf::random_key key, sampling_limits limits)
+                 rlhf::random_key key, sampling_limits limits,
+                 std::shared_ptr<pass_memory> learning = std::make_shared<pass_memory>(),
+                 std::shared_ptr<pass_memory> scoring = std::make_shared<pass_memory>())
       : backend_(&backend),
         pool_(&pool),
         rank_(rank),
-        off_(backend, pool, from, limits),
-        on_(backend, pool, from, limits),
+        memory_(std::move(learning)),
+        off_(backend, pool, from, limits, scoring),
+        on_(backend, pool, from, limits, scoring),
         slope_(from.parameters.size()) {
     const rlhf::random_numbers numbers(key);
     for (const parameter_slice& slice : from.net.slices()) {
@@ -60,36 +64,32 @@ class adapted_policy {
     merge();
     last_ = fitted(r, on_.model().net.options().context);
     std::size_t done = 0;
-    in_parts(last_, [&](std::int64_t first, std::int64_t last) {
+    const activation_storage keep = kept_of(last_, memory_->limits);
+    in_parts(last_, at_once(keep, memory_->limits), [&](std::int64_t first, std::int64_t last) {
       const model_batch part(last_, first, last);
-      score(part);
-      std::copy(logp_.begin(), logp_.end(), logp.begin() + static_cast<std::ptrdiff_t>(done));
-      scalar_head<float>(work_, part.rows, head(), value.subspan(done, part.rows.size()));
+      pass_ = score_part(*backend_, *pool_, on_.model(), part, keep, *memory_);
+      std::copy(memory_->logp.begin(), memory_->logp.end(), logp.begin() + static_cast<std::ptrdiff_t>(done));
+      scalar_head<float>(memory_->work, part.rows, head(), value.subspan(done, part.rows.size()));
       done += part.rows.size();
     });
-    whole_ = one_part(last_);
   }
   void backward_both(std::span<const float> grad_logp, std::span<const float> grad_value) {
     const language_model<float>& model = on_.model();
     std::fill(slope_.begin(), slope_.end(), 0.0f);
     std::size_t done = 0;
-    in_parts(last_, [&](std::int64_t first, std::int64_t last) {
+    pass_memory& m = *memory_;
+    in_parts(last_, m.limits, [&](std::int64_t first, std::int64_t last) {
       const model_batch part(last_, first, last);
-      if (!whole_) score(part);
-      const auto rows = static_cast<std::int64_t>(part.rows.size());
-      if (rows == 0) return;
-      const std::int64_t vocabulary = model.net.options().vocabulary;
-      const rlhf::view<float, 2> logits{logits_.data(), rows, vocabulary};
-      rlhf::or_throw(rlhf::token_logp_backward(
-          *backend_, {.logits = logits, .target = part.targets},
-          {.lse = {lse_.data(), rows}, .grad_logp = {grad_logp.data() + done, rows}}, logits));
-      hidden_.assign(static_cast<std::size_t>(work_.tokens() * model.net.options().dimension), 0.0f);
-      scalar_head_backward<float>(work_, part.rows, head(), grad_value.subspan(done, part.rows.size()), hidden_,
+      if (part.rows.empty()) return;
+      if (!m.holds(pass_)) pass_ = score_part(*backend_, *pool_, model, part, to_go_back(m.limits), m);
+      logits_to_gradient(*backend_, part, grad_logp.subspan(done), m);
+      pass_ = 0;  // the logits hold their gradient now
+      m.d_hidden.assign(static_cast<std::size_t>(m.work.tokens() * model.net.options().dimension), 0.0f);
+      scalar_head_backward<float>(m.work, part.rows, head(), grad_value.subspan(done, part.rows.size()), m.d_hidden,
                                   std::span(gradient_).subspan(head_));
-      model.backward(*pool_, work_, {.rows = part.rows, .logits = logits_, .hidden = hidden_}, slope_);
+      model.backward(*pool_, m.work, {.rows = part.rows, .logits = m.logits, .hidden = m.d_hidden}, slope_);
       done += part.rows.size();
     });
-    whole_ = false;  // the logits hold their gradient now
     for (const adapter& one : adapters_) descend(one);
   }
 
@@ -139,33 +139,18 @@ class adapted_policy {
       }
     }
   }
-  /// Forward pass of a part of the last batch: logits, log-probabilities, log-sum-exps.
-  void score(const model_batch& part) {
-    const language_model<float>& model = on_.model();
-    const auto rows = static_cast<std::int64_t>(part.rows.size());
-    const std::int64_t vocabulary = model.net.options().vocabulary;
-    model.forward(*pool_, part, work_);
-    logits_.resize(static_cast<std::size_t>(rows * vocabulary));
-    logp_.resize(part.rows.size());
-    lse_.resize(part.rows.size());
-    model.logits(*pool_, work_, part.rows, logits_);
-    rlhf::or_throw(rlhf::token_logp(*backend_, {.logits = {logits_.data(), rows, vocabulary}, .target = part.targets},
-                                    {.logp = logp_, .lse = lse_}));
-  }
-
   Backend* backend_;
   rlhf::thread_pool* pool_;
   std::int64_t rank_;
+  std::shared_ptr<pass_memory> memory_;
   language_policy<Backend> off_, on_;
   std::vector<adapter> adapters_;
   std::size_t head_ = 0;
   std::vector<float> parameters_, gradient_, slope_;
   bool with_ = true;
 
-  workspace<float> work_;
   rlhf::responses last_;
-  std::vector<float> logits_, logp_, lse_, hidden_;
-  bool whole_ = false;
+  std::uint64_t pass_ = 0;  ///< that left the activations of `last_`; 0: none did
 };
 
 }  // namespace align

@@ -24,7 +24,7 @@ class buffer {
     memory_.reset();
     capacity_ = 0;
     memory_.reset(static_cast<Scalar*>(::operator new(bytes, std::align_val_t{64})));
-    std::memset(memory_.get(), 0, bytes);
+    std::memset(static_cast<void*>(memory_.get()), 0, bytes);
     capacity_ = elements;
   }
 

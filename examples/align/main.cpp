@@ -1,5 +1,9 @@
 // rlhf-align: a language model aligned by DPO, REBEL, PPO, RTO and many others, from data to report.
 
+#if __has_include(<malloc.h>)
+#include <malloc.h>
+#endif
+
 #include <cstdio>
 #include <exception>
 #include <stdexcept>
@@ -52,6 +56,9 @@ void align_model(settings s) {
 }  // namespace
 
 int main(int argc, char** argv) {
+#if defined(M_MMAP_THRESHOLD)
+  mallopt(M_MMAP_THRESHOLD, 1 << 18);  // large arrays go back to the system, so that a run takes what --plan says
+#endif
   const request asked = read_command_line(argc, argv);
   if (asked.exit >= 0) return asked.exit;
   try {

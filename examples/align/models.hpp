@@ -30,8 +30,9 @@ struct language_model {
                                   std::to_string(net.size()));
   }
 
-  void forward(rlhf::thread_pool& pool, const token_batch& batch, workspace<Scalar>& work) const {
-    net.forward(pool, parameters, batch, work);
+  void forward(rlhf::thread_pool& pool, const token_batch& batch, workspace<Scalar>& work,
+               activation_storage keep = activation_storage::full) const {
+    net.forward(pool, parameters, batch, work, keep);
   }
   void logits(rlhf::thread_pool& pool, const workspace<Scalar>& work, std::span<const std::int64_t> rows,
               std::span<Scalar> logits) const {
@@ -98,28 +99,27 @@ struct scalar_model {
     return all;
   }
 
-  void forward(rlhf::thread_pool& pool, const token_batch& batch, workspace<Scalar>& work) const {
-    net.forward(pool, std::span(parameters).first(trunk_size()), batch, work);
+  void forward(rlhf::thread_pool& pool, const token_batch& batch, workspace<Scalar>& work,
+               activation_storage keep = activation_storage::full) const {
+    net.forward(pool, std::span(parameters).first(trunk_size()), batch, work, keep);
   }
   /// The values of some tokens of the last forward pass, any order.
   void values(const workspace<Scalar>& work, std::span<const std::int64_t> rows, std::span<Scalar> out) const {
     scalar_head<Scalar>(work, rows, std::span(parameters).subspan(trunk_size()), out);
   }
-  /// gradient [parameters.size()] += that of the loss, given that of the values of `rows`.
+  /// gradient [parameters.size()] += that of the loss, given that of the values of `rows`; `d_hidden` is scratch.
   void backward(rlhf::thread_pool& pool, workspace<Scalar>& work, std::span<const std::int64_t> rows,
-                std::span<const Scalar> d_values, std::span<Scalar> gradient) {
+                std::span<const Scalar> d_values, std::span<Scalar> gradient, std::vector<Scalar>& d_hidden) const {
     const std::span<const Scalar> all(parameters);
-    d_hidden_.assign(static_cast<std::size_t>(work.tokens() * net.options().dimension), Scalar{0});
-    scalar_head_backward<Scalar>(work, rows, all.subspan(trunk_size()), d_values, d_hidden_,
+    d_hidden.assign(static_cast<std::size_t>(work.tokens() * net.options().dimension), Scalar{0});
+    scalar_head_backward<Scalar>(work, rows, all.subspan(trunk_size()), d_values, d_hidden,
                                  gradient.subspan(trunk_size()));
-    net.backward(pool, all.first(trunk_size()), work, {.hidden = d_hidden_}, gradient.first(trunk_size()));
+    net.backward(pool, all.first(trunk_size()), work, {.hidden = d_hidden}, gradient.first(trunk_size()));
   }
 
  private:
   [[nodiscard]] std::size_t trunk_size() const { return static_cast<std::size_t>(net.size()); }
   [[nodiscard]] std::span<Scalar> trunk() { return std::span(parameters).first(trunk_size()); }
-
-  std::vector<Scalar> d_hidden_;
 };
 
 }  // namespace align

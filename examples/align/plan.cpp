@@ -64,15 +64,23 @@ class passing_folder {
 
 class rehearsal_of_run {
  public:
-  rehearsal_of_run(const settings& s, const task& t) : s_(s), r_(s.how), t_(t), pool_(s.threads) {}
+  rehearsal_of_run(const settings& s, const task& t)
+      : s_(s),
+        r_(s.how),
+        t_(t),
+        pool_(s.threads),
+        learning_(std::make_shared<pass_memory>(learning_limits(s))),
+        valuing_(std::make_shared<pass_memory>(learning_limits(s))),
+        scoring_(std::make_shared<pass_memory>(scoring_limits())) {}
 
   run_plan run() {
     const double begun = clock_seconds();
     policy start(
         cpu_, pool_,
         t_.start.empty() ? language_model<float>(t_.shape, key(initial)) : language_model<float>(t_.shape, t_.start),
-        {static_cast<int>(t_.new_tokens), t_.end_token});
+        limits(), learning_);
     if (t_.start.empty()) fit(start);
+    start.use(scoring_);
     rlhf::prompt_list prompts = t_.prompts;
     if (t_.begins) {
       const double before = clock_seconds();
@@ -88,7 +96,7 @@ class rehearsal_of_run {
       add("beginnings", 1,
           (clock_seconds() - before) * static_cast<double>(16 * r_.prompts) / static_cast<double>(some));
     }
-    scalar_policy scores(pool_, scalar_model<float>(start.model()));
+    scalar_policy scores(pool_, scalar_model<float>(start.model()), true, scoring_);
     const reward_function reward = t_.rule ? reward_function(t_.rule) : reward_function(scores);
     if (!t_.rule && t_.reward.pairs.chosen.size() > 0)
       model_reward("reward", scores, t_.reward.pairs, t_.reward.held_out.chosen.size());
@@ -110,7 +118,7 @@ class rehearsal_of_run {
     (void)rlhf::evaluate(start, start, reward, take(r_.judged), 1, key(rehearsal));
     const double judged = clock_seconds() - before;
     before = clock_seconds();
-    const std::int64_t some = std::min<std::int64_t>(r_.frontier, part_sequences);
+    const std::int64_t some = std::min<std::int64_t>(r_.frontier, 1024);
     const rlhf::responses drawn = start.sample(take(some), 1, key(rehearsal));
     std::vector<float> score(static_cast<std::size_t>(drawn.size()));
     reward.rewards(drawn, score);
@@ -134,7 +142,7 @@ class rehearsal_of_run {
     if (wanted("dpo") || guided) prefer("dpo", start, pairs, pair_count, judged);
     if (wanted("kto") && labelled) learn_labels(start, judged);
     if (wanted("rebel")) {
-      policy model(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
+      policy model(cpu_, pool_, start.model(), limits(), learning_);
       rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
       before = clock_seconds();
       rlhf::train_rebel(
@@ -143,8 +151,8 @@ class rehearsal_of_run {
       add("rebel", r_.iterations, (clock_seconds() - before + judged) * static_cast<double>(r_.iterations));
     }
     if (wanted("ppo") || wanted("rto") || s_.overoptimise) {
-      policy model(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
-      scalar_policy critic(pool_, scalar_model<float>(start.model()));
+      policy model(cpu_, pool_, start.model(), limits(), learning_);
+      scalar_policy critic(pool_, scalar_model<float>(start.model()), true, valuing_);
       rlhf::parameter_update update{rlhf::constant_schedule{1e-6}}, critic_update = update;
       before = clock_seconds();
       rlhf::train_ppo(cpu_, rlhf::ppo{}, model, critic, start, reward, update, critic_update,
@@ -164,7 +172,7 @@ class rehearsal_of_run {
       };
       const rlhf::responses rollouts = some_of(r_.prompts * r_.ppo.samples), judging = some_of(r_.judged);
       std::vector<float> logp(static_cast<std::size_t>(rollouts.response_tokens()));
-      policy teacher(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
+      policy teacher(cpu_, pool_, start.model(), limits(), scoring_);
       (guided ? teacher : start).log_probs(rollouts, logp);
       const double guide = (clock_seconds() - before) / static_cast<double>(rollouts.size()) *
                            static_cast<double>(r_.prompts * r_.ppo.samples);
@@ -238,6 +246,7 @@ class rehearsal_of_run {
     }
   }
 
+  [[nodiscard]] sampling_limits limits() const { return {static_cast<int>(t_.new_tokens), t_.end_token}; }
   [[nodiscard]] rlhf::random_key key(std::uint64_t which) const { return {s_.seed, which}; }
   [[nodiscard]] bool wanted(const char* name) const {
     const std::vector<std::string>& list = s_.algorithms.empty() ? t_.algorithms : s_.algorithms;
@@ -283,6 +292,7 @@ class rehearsal_of_run {
   void model_reward(const char* name, scalar_policy& model, const rlhf::preference_pairs& data, std::int64_t held_out,
                     std::int64_t count = 0) {
     if (count == 0) count = data.chosen.size();
+    model.use(valuing_);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const rlhf::preference_pairs some = first(data, 8 * r_.batch);
     std::int64_t seen = 0;
@@ -292,6 +302,7 @@ class rehearsal_of_run {
                                observe);
     });
     const std::int64_t steps = r_.reward_epochs * divided_up(count, r_.batch);
+    model.use(scoring_);
     // Scoring takes a third of an update's three passes.
     add(name, steps, one * static_cast<double>(steps) + one / 3 * static_cast<double>(divided_up(held_out, r_.batch)));
   }
@@ -305,7 +316,7 @@ class rehearsal_of_run {
   }
   /// What DVPO learns before its first iteration.
   void learn_values(const policy& start, const rlhf::preference_pairs& pairs, std::int64_t count) {
-    scalar_policy critic(pool_, scalar_model<float>(start.model()), false);
+    scalar_policy critic(pool_, scalar_model<float>(start.model()), false, valuing_);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const rlhf::labelled_responses some = rlhf::label_pairs(first(pairs, 8 * r_.batch));
     std::int64_t seen = 0;
@@ -318,6 +329,7 @@ class rehearsal_of_run {
     add("global_value", steps, one * static_cast<double>(steps));
   }
   void reward_of_labels(scalar_policy& model) {
+    model.use(valuing_);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const rlhf::labelled_responses some = first_labels(8 * r_.batch);
     std::int64_t seen = 0;
@@ -326,13 +338,14 @@ class rehearsal_of_run {
           cpu_, model, update, some,
           {.batch = std::min(r_.batch, some.response.size()), .epochs = 2, .key = key(rehearsal)}, observe);
     });
+    model.use(scoring_);
     const std::int64_t steps = r_.reward_epochs * divided_up(t_.reward.labels.response.size(), r_.batch);
     add("reward", steps,
         one * static_cast<double>(steps) +
             one / 3 * static_cast<double>(divided_up(t_.reward.held_out_labels.response.size(), r_.batch)));
   }
   void learn_labels(policy& start, double judged) {
-    policy model(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
+    policy model(cpu_, pool_, start.model(), limits(), learning_);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const std::int64_t batch = 2 * r_.dpo.batch, count = t_.reward.labels.response.size();
     const rlhf::labelled_responses some = first_labels(8 * batch);
@@ -349,7 +362,7 @@ class rehearsal_of_run {
             judged * static_cast<double>(divided_up(steps, every)));
   }
   void prefer(const char* name, policy& start, const rlhf::preference_pairs& pairs, std::int64_t count, double judged) {
-    policy model(cpu_, pool_, start.model(), {static_cast<int>(t_.new_tokens), t_.end_token});
+    policy model(cpu_, pool_, start.model(), limits(), learning_);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const rlhf::preference_pairs some = first(pairs, 8 * r_.dpo.batch);
     std::int64_t seen = 0;
@@ -373,6 +386,7 @@ class rehearsal_of_run {
   const task& t_;
   rlhf::thread_pool pool_;
   rlhf::eigen_backend cpu_;
+  std::shared_ptr<pass_memory> learning_, valuing_, scoring_;
   run_plan plan_;
 };
 

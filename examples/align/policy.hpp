@@ -2,11 +2,14 @@
 // The transformer seen through the library's policy concepts: everything between tokens and losses is rlhf's.
 
 #include <algorithm>
+#include <memory>
 #include <span>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "align/models.hpp"
+#include "align/pass_memory.hpp"
 #include "align/sampling.hpp"
 #include "rlhf/core/throw.hpp"
 #include "rlhf/driver/token_logp.hpp"
@@ -61,25 +64,62 @@ struct model_batch {
   [[nodiscard]] std::vector<std::int64_t> last_rows() const { return last_tokens(offsets); }
 };
 
-/// What is scored at once: so that a data set needs the memory of a part.
-inline constexpr std::int64_t part_sequences = 1024, part_tokens = 24576;
-
 /// Calls `f(first, last)` for parts of at most so many sequences and tokens, one sequence at least.
 template <class F>
-void in_parts(const rlhf::responses& batch, F&& f) {
+void in_parts(const rlhf::responses& batch, const pass_limits& most, F&& f) {
   const auto offsets = batch.offsets();
   for (std::int64_t first = 0, last; first < batch.size(); first = last) {
     last = first + 1;
     const auto tokens = [&] {
       return offsets[static_cast<std::size_t>(last) + 1] - offsets[static_cast<std::size_t>(first)];
     };
-    while (last < batch.size() && last - first < part_sequences && tokens() <= part_tokens) ++last;
+    while (last < batch.size() && last - first < most.sequences && tokens() <= most.tokens) ++last;
     f(first, last);
   }
 }
-/// Is all of it one part?
-[[nodiscard]] inline bool one_part(const rlhf::responses& batch) {
-  return batch.size() <= part_sequences && static_cast<std::int64_t>(batch.tokens().size()) <= part_tokens;
+/// What a pass over a batch that may be learned from keeps: a batch of several parts is computed again on the way back, part by
+/// part, so that it needs the memory of one.
+[[nodiscard]] inline activation_storage kept_of(const rlhf::responses& batch, const pass_limits& most) {
+  const bool one = batch.size() <= most.sequences && static_cast<std::int64_t>(batch.tokens().size()) <= most.tokens;
+  return one ? most.storage : activation_storage::none;
+}
+/// How much is computed at once where so much is kept.
+[[nodiscard]] inline pass_limits at_once(activation_storage keep, const pass_limits& most) {
+  pass_limits small = scoring_limits();
+  small.tokens = std::min(small.tokens, most.tokens);
+  return keep == activation_storage::none ? small : most;
+}
+/// What a pass keeps that is on its way back: as `storage`, or everything where models of that memory only score.
+[[nodiscard]] inline activation_storage to_go_back(const pass_limits& how) {
+  return how.storage == activation_storage::none ? activation_storage::full : how.storage;
+}
+
+/// Forward pass of a part of a batch: its logits, log-probabilities and log-sum-exps, in `memory`. Returns the number of the
+/// pass; 0 where nothing was kept to go back by.
+template <rlhf::backend Backend>
+std::uint64_t score_part(Backend& backend, rlhf::thread_pool& pool, const language_model<float>& model,
+                         const model_batch& part, activation_storage keep, pass_memory& memory) {
+  const auto rows = static_cast<std::int64_t>(part.rows.size());
+  const std::int64_t vocabulary = model.net.options().vocabulary;
+  ++memory.pass;
+  model.forward(pool, part, memory.work, keep);
+  memory.logits.resize(static_cast<std::size_t>(rows * vocabulary));
+  memory.logp.resize(part.rows.size());
+  memory.lse.resize(part.rows.size());
+  model.logits(pool, memory.work, part.rows, memory.logits);
+  rlhf::or_throw(rlhf::token_logp(backend, {.logits = {memory.logits.data(), rows, vocabulary}, .target = part.targets},
+                                  {.logp = memory.logp, .lse = memory.lse}));
+  return keep == activation_storage::none ? 0 : memory.pass;
+}
+/// The logits of that pass become the gradient of the loss by them, given that by the log-probabilities.
+template <rlhf::backend Backend>
+void logits_to_gradient(Backend& backend, const model_batch& part, std::span<const float> grad_logp,
+                        pass_memory& memory) {
+  const auto rows = static_cast<std::int64_t>(part.rows.size());
+  const rlhf::view<float, 2> logits{memory.logits.data(), rows, static_cast<std::int64_t>(memory.logits.size()) / rows};
+  rlhf::or_throw(rlhf::token_logp_backward(backend, {.logits = logits, .target = part.targets},
+                                           {.lse = {memory.lse.data(), rows}, .grad_logp = {grad_logp.data(), rows}},
+                                           logits));
 }
 
 /// The same responses, their prompts read from further on where prompt and response together are longer than the context
@@ -110,12 +150,20 @@ struct sampling_limits {
 template <rlhf::backend Backend>
 class language_policy {
  public:
-  language_policy(Backend& backend, rlhf::thread_pool& pool, language_model<float> model, sampling_limits limits = {})
+  language_policy(Backend& backend, rlhf::thread_pool& pool, language_model<float> model, sampling_limits limits = {},
+                  std::shared_ptr<pass_memory> memory = std::make_shared<pass_memory>())
       : backend_(&backend),
         pool_(&pool),
         model_(std::move(model)),
         limits_(limits),
-        gradient_(model_.parameters.size()) {}
+        gradient_(model_.parameters.size()),
+        memory_(std::move(memory)) {}
+
+  /// From now on its passes use that memory; returns the one before.
+  std::shared_ptr<pass_memory> use(std::shared_ptr<pass_memory> memory) {
+    pass_ = 0;
+    return std::exchange(memory_, std::move(memory));
+  }
 
   [[nodiscard]] const language_model<float>& model() const { return model_; }
   [[nodiscard]] std::span<float> parameters() { return model_.parameters; }
@@ -124,31 +172,26 @@ class language_policy {
   void log_probs(const rlhf::responses& batch, std::span<float> out) {
     last_ = fitted(batch, model_.net.options().context);
     std::size_t done = 0;
-    in_parts(last_, [&](std::int64_t first, std::int64_t last) {
-      const std::size_t tokens = score(first, last);
-      std::copy_n(logp_.begin(), tokens, out.begin() + static_cast<std::ptrdiff_t>(done));
-      done += tokens;
+    const activation_storage keep = kept_of(last_, memory_->limits);
+    in_parts(last_, at_once(keep, memory_->limits), [&](std::int64_t first, std::int64_t last) {
+      pass_ = score_part(*backend_, *pool_, model_, model_batch(last_, first, last), keep, *memory_);
+      std::copy(memory_->logp.begin(), memory_->logp.end(), out.begin() + static_cast<std::ptrdiff_t>(done));
+      done += memory_->logp.size();
     });
-    whole_ = one_part(last_);
   }
 
   void backward(std::span<const float> grad_logp) {
     std::size_t done = 0;
-    in_parts(last_, [&](std::int64_t first, std::int64_t last) {
-      if (!whole_) score(first, last);  // only the last part's activations were kept
+    pass_memory& m = *memory_;
+    in_parts(last_, m.limits, [&](std::int64_t first, std::int64_t last) {
       const model_batch part(last_, first, last);
-      const auto rows = static_cast<std::int64_t>(part.rows.size());
-      if (rows == 0) return;
-      const rlhf::view<float, 2> logits{logits_.data(), rows, vocabulary()};
-      rlhf::or_throw(rlhf::token_logp_backward(
-          *backend_, {.logits = logits, .target = part.targets},
-          {.lse = {lse_.data(), rows}, .grad_logp = {grad_logp.data() + done, rows}}, logits));
-      model_.backward(*pool_, work_,
-                      {.rows = part.rows, .logits = {logits_.data(), static_cast<std::size_t>(rows * vocabulary())}},
-                      gradient_);
-      done += static_cast<std::size_t>(rows);
+      if (part.rows.empty()) return;
+      if (!m.holds(pass_)) pass_ = score_part(*backend_, *pool_, model_, part, to_go_back(m.limits), m);
+      logits_to_gradient(*backend_, part, grad_logp.subspan(done), m);
+      pass_ = 0;  // the logits hold their gradient now
+      model_.backward(*pool_, m.work, {.rows = part.rows, .logits = m.logits}, gradient_);
+      done += part.rows.size();
     });
-    whole_ = false;  // the logits hold their gradient now
   }
 
   [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key) {
@@ -200,39 +243,33 @@ class language_policy {
     return out;
   }
 
-  [[nodiscard]] std::int64_t vocabulary() const { return model_.net.options().vocabulary; }
-
-  /// Forward pass of a part of the last batch: logits, log-probabilities, log-sum-exps.
-  std::size_t score(std::int64_t first, std::int64_t last) {
-    const model_batch part(last_, first, last);
-    const auto rows = static_cast<std::int64_t>(part.rows.size());
-    model_.forward(*pool_, part, work_);
-    logits_.resize(static_cast<std::size_t>(rows * vocabulary()));
-    logp_.resize(static_cast<std::size_t>(rows));
-    lse_.resize(static_cast<std::size_t>(rows));
-    model_.logits(*pool_, work_, part.rows, logits_);
-    rlhf::or_throw(rlhf::token_logp(*backend_, {.logits = {logits_.data(), rows, vocabulary()}, .target = part.targets},
-                                    {.logp = logp_, .lse = lse_}));
-    return static_cast<std::size_t>(rows);
-  }
-
   Backend* backend_;
   rlhf::thread_pool* pool_;
   language_model<float> model_;
   sampling_limits limits_;
   std::vector<float> gradient_;
-  workspace<float> work_;
+  std::shared_ptr<pass_memory> memory_;
   rlhf::responses last_;
-  std::vector<float> logits_, logp_, lse_;
-  bool whole_ = false;
+  std::uint64_t pass_ = 0;  ///< that left the activations of `last_`; 0: none did
 };
 
 /// A scalar model as a critic (a value at each prediction) and as a reward model (the value at the last token).
 class scalar_policy {
  public:
   /// `reads_last` false: values are asked for sequences whose last token does not count, and may not fit the context.
-  scalar_policy(rlhf::thread_pool& pool, scalar_model<float> model, bool reads_last = true)
-      : pool_(&pool), model_(std::move(model)), gradient_(model_.parameters.size()), reads_last_(reads_last) {}
+  scalar_policy(rlhf::thread_pool& pool, scalar_model<float> model, bool reads_last = true,
+                std::shared_ptr<pass_memory> memory = std::make_shared<pass_memory>())
+      : pool_(&pool),
+        model_(std::move(model)),
+        gradient_(model_.parameters.size()),
+        memory_(std::move(memory)),
+        reads_last_(reads_last) {}
+
+  /// From now on its passes use that memory; returns the one before.
+  std::shared_ptr<pass_memory> use(std::shared_ptr<pass_memory> memory) {
+    pass_ = 0;
+    return std::exchange(memory_, std::move(memory));
+  }
 
   [[nodiscard]] const scalar_model<float>& model() const { return model_; }
   [[nodiscard]] std::span<float> parameters() { return model_.parameters; }
@@ -247,38 +284,48 @@ class scalar_policy {
   [[nodiscard]] model_batch take(const rlhf::responses& batch, std::int64_t first, std::int64_t last) const {
     return every_token_ && !reads_last_ ? model_batch::of_states(batch, first, last) : model_batch(batch, first, last);
   }
+  [[nodiscard]] std::vector<std::int64_t> rows_of(const model_batch& part) const {
+    return every_token_ ? part.rows : part.last_rows();
+  }
   void read(const rlhf::responses& batch, std::span<float> out, bool every_token) {
     last_ = batch;
     every_token_ = every_token;
     std::size_t done = 0;
-    in_parts(batch, [&](std::int64_t first, std::int64_t last) {
-      const model_batch part = take(batch, first, last);
-      const std::vector<std::int64_t> rows = every_token ? part.rows : part.last_rows();
-      model_.forward(*pool_, part, work_);
-      model_.values(work_, rows, out.subspan(done, rows.size()));
+    const activation_storage keep = kept_of(last_, memory_->limits);
+    in_parts(last_, at_once(keep, memory_->limits), [&](std::int64_t first, std::int64_t last) {
+      const model_batch part = take(last_, first, last);
+      const std::vector<std::int64_t> rows = rows_of(part);
+      score(part, keep);
+      model_.values(memory_->work, rows, out.subspan(done, rows.size()));
       done += rows.size();
     });
-    whole_ = one_part(batch);
   }
   void backward(std::span<const float> gradient) {
     std::size_t done = 0;
-    in_parts(last_, [&](std::int64_t first, std::int64_t last) {
+    const bool several = kept_of(last_, memory_->limits) == activation_storage::none;
+    in_parts(last_, memory_->limits, [&](std::int64_t first, std::int64_t last) {
       const model_batch part = take(last_, first, last);
-      const std::vector<std::int64_t> rows = every_token_ ? part.rows : part.last_rows();
-      if (!whole_) model_.forward(*pool_, part, work_);
-      model_.backward(*pool_, work_, rows, gradient.subspan(done, rows.size()), gradient_);
+      const std::vector<std::int64_t> rows = rows_of(part);
+      if (!memory_->holds(pass_)) score(part, to_go_back(memory_->limits));
+      if (several) pass_ = 0;
+      model_.backward(*pool_, memory_->work, rows, gradient.subspan(done, rows.size()), gradient_, memory_->d_hidden);
       done += rows.size();
     });
+  }
+  void score(const model_batch& part, activation_storage keep) {
+    ++memory_->pass;
+    model_.forward(*pool_, part, memory_->work, keep);
+    pass_ = keep == activation_storage::none ? 0 : memory_->pass;
   }
 
   rlhf::thread_pool* pool_;
   scalar_model<float> model_;
   std::vector<float> gradient_;
-  workspace<float> work_;
+  std::shared_ptr<pass_memory> memory_;
   rlhf::responses last_;
   bool reads_last_ = true;
   bool every_token_ = false;
-  bool whole_ = false;
+  std::uint64_t pass_ = 0;  ///< that left the activations of `last_`; 0: none did
 };
 
 }  // namespace align

@@ -72,6 +72,14 @@ void declare(CLI::App& app, settings& s) {
       ->group("The run");
   add("--seed", s.seed, "of everything random; the same seed gives the same numbers")->group("The run");
   add("--threads", s.threads, "threads; the results do not depend on it")->check(CLI::Range(1, 256))->group("The run");
+  add("--pass-tokens", s.pass_tokens,
+      "tokens of one pass of a model that learns: memory is needed for so many; a larger batch takes several passes, "
+      "whose gradients are added up")
+      ->check(some)
+      ->group("The run");
+  add("--activations", s.activations, "how they are kept for the backward pass: bfloat16 takes half the memory")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->group("The run");
   app.add_flag("--quick", s.quick, "a run of well under a minute, with less of everything")->group("The run");
   add("--out", s.out, "folder for the report; made if it is not there")->group("The run");
   add("--keep", s.keep, "checkpoints kept")->check(CLI::Range(1, 1000))->group("The run");

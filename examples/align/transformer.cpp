@@ -18,6 +18,12 @@ constexpr std::ptrdiff_t gradient_parts = 16;
 
 [[noreturn]] void refuse(const char* what) { throw std::invalid_argument(std::string("transformer: ") + what); }
 
+template <class Scalar>
+std::int64_t bytes_of(std::ptrdiff_t activations, std::ptrdiff_t exact, activation_storage keep) {
+  const std::size_t each = keep == activation_storage::bfloat16 ? sizeof(rlhf::bfloat16) : sizeof(Scalar);
+  return activations * static_cast<std::ptrdiff_t>(each) + exact * static_cast<std::ptrdiff_t>(sizeof(Scalar));
+}
+
 }  // namespace
 
 template <class Scalar>
@@ -37,6 +43,28 @@ std::int64_t workspace<Scalar>::tokens() const {
 template <class Scalar>
 std::span<const Scalar> workspace<Scalar>::hidden(std::int64_t token) const {
   return {state_->hidden + token * state_->n.wide, static_cast<std::size_t>(state_->n.dimension)};
+}
+
+template <class Scalar>
+std::int64_t workspace<Scalar>::activation_bytes() const {
+  std::ptrdiff_t elements = 0, exact = 0;
+  if (state_->storage != activation_storage::none)
+    for (const chunk& c : state_->chunks) {
+      elements += frame<Scalar>::elements(state_->n, c.tokens, true);
+      exact += frame<Scalar>::exact_elements(state_->n, c.tokens, true);
+    }
+  const std::ptrdiff_t hidden = tokens() * state_->n.wide;
+  return bytes_of<Scalar>(elements, exact + hidden, state_->storage);
+}
+
+template <class Scalar>
+std::int64_t activation_bytes(const transformer_options& options, std::int64_t tokens, activation_storage keep) {
+  const sizes<Scalar> n(options);
+  // Chunks of whole sequences may be half empty.
+  const std::ptrdiff_t chunks = keep == activation_storage::none ? 0 : 2 * tokens / chunk_tokens + 1;
+  const std::ptrdiff_t rows = chunks == 0 ? 0 : (tokens + chunks - 1) / chunks;
+  return bytes_of<Scalar>(chunks * frame<Scalar>::elements(n, rows, true),
+                          chunks * frame<Scalar>::exact_elements(n, rows, true) + tokens * n.wide, keep);
 }
 
 template <class Scalar>
@@ -84,7 +112,7 @@ void transformer<Scalar>::initialize(std::span<Scalar> parameters, rlhf::random_
 
 template <class Scalar>
 void transformer<Scalar>::forward(rlhf::thread_pool& pool, std::span<const Scalar> parameters, const token_batch& batch,
-                                  workspace<Scalar>& work) const {
+                                  workspace<Scalar>& work, activation_storage keep) const {
   if (static_cast<std::int64_t>(parameters.size()) != size_) refuse("parameters have the wrong size");
   if (batch.offsets.empty() || batch.offsets.front() != 0 ||
       batch.offsets.back() != static_cast<std::int64_t>(batch.tokens.size()))
@@ -99,7 +127,7 @@ void transformer<Scalar>::forward(rlhf::thread_pool& pool, std::span<const Scala
 
   auto& state = *work.state_;
   state.n = sizes<Scalar>(options_);
-  state.plan(batch);
+  state.plan(batch, keep);
   state.reserve_scratch(pool.size());
   state.weights.take(state.n, parameters.data());
   pool.run(static_cast<std::int64_t>(state.chunks.size()), [&](std::int64_t i) {
@@ -140,6 +168,7 @@ void transformer<Scalar>::backward(rlhf::thread_pool& pool, std::span<const Scal
   if (parameters.size() != parameter_count) refuse("parameters have the wrong size");
   if (gradient.size() != parameter_count) refuse("gradient has the wrong size");
   if (state.n.parameters != size_) refuse("the last forward pass was that of another model");
+  if (state.storage == activation_storage::none) refuse("the last forward pass kept no activations");
   check_rows(output.rows, work.tokens());
   if (output.logits.size() != output.rows.size() * static_cast<std::size_t>(options_.vocabulary))
     refuse("logit gradients have the wrong size");
@@ -174,5 +203,7 @@ template class transformer<float>;
 template class transformer<double>;
 template class workspace<float>;
 template class workspace<double>;
+template std::int64_t activation_bytes<float>(const transformer_options&, std::int64_t, activation_storage);
+template std::int64_t activation_bytes<double>(const transformer_options&, std::int64_t, activation_storage);
 
 }  // namespace align

@@ -25,6 +25,13 @@ struct output_gradient {
 template <class Scalar>
 class transformer;
 
+/// What a forward pass keeps of the activations inside its layers, for the backward pass.
+enum class activation_storage : std::uint8_t {
+  none,      ///< nothing: outputs can be read, and there is no way back
+  full,      ///< what was computed
+  bfloat16,  ///< rounded, in half the memory of float; scales of norms and softmaxes are not rounded
+};
+
 /// What a forward pass leaves for the output and the backward pass. Reusable: it allocates only when a batch is larger
 /// than all before. It belongs to one thread, which may hand it to any model.
 template <class Scalar>
@@ -37,6 +44,8 @@ class workspace {
 
   /// Tokens of the last forward pass.
   [[nodiscard]] std::int64_t tokens() const;
+  /// Memory of the activations that the last forward pass kept.
+  [[nodiscard]] std::int64_t activation_bytes() const;
   /// The last hidden state of a token (after the final norm) [dimension].
   [[nodiscard]] std::span<const Scalar> hidden(std::int64_t token) const;
 
@@ -45,6 +54,12 @@ class workspace {
   struct state;
   std::unique_ptr<state> state_;
 };
+
+/// Memory of the activations that a forward pass over so many tokens keeps, at most, where no sequence is longer than
+/// the chunks that are computed at once: what a network takes besides parameters, their gradients and two moments.
+template <class Scalar>
+[[nodiscard]] std::int64_t activation_bytes(const transformer_options& options, std::int64_t tokens,
+                                            activation_storage keep);
 
 /// The architecture: a pure function of (parameters, tokens) and its gradient. It holds no parameters, so a reference,
 /// a best or an averaged model is just another array.
@@ -79,7 +94,7 @@ class transformer {
 
   /// Computes the hidden states of all tokens into `work`.
   void forward(rlhf::thread_pool& pool, std::span<const Scalar> parameters, const token_batch& batch,
-               workspace<Scalar>& work) const;
+               workspace<Scalar>& work, activation_storage keep = activation_storage::full) const;
 
   /// logits [rows, vocabulary] of the tokens `rows` (ascending indices) of the last forward pass.
   void logits(rlhf::thread_pool& pool, const workspace<Scalar>& work, std::span<const std::int64_t> rows,
@@ -100,5 +115,7 @@ extern template class transformer<float>;
 extern template class transformer<double>;
 extern template class workspace<float>;
 extern template class workspace<double>;
+extern template std::int64_t activation_bytes<float>(const transformer_options&, std::int64_t, activation_storage);
+extern template std::int64_t activation_bytes<double>(const transformer_options&, std::int64_t, activation_storage);
 
 }  // namespace align

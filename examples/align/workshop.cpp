@@ -22,6 +22,11 @@ rlhf::prompt_list turn(const rlhf::prompt_list& from, std::int64_t first, std::i
 
 }  // namespace
 
+pass_limits learning_limits(const settings& s) {
+  return {.tokens = s.pass_tokens,
+          .storage = s.activations == "bfloat16" ? activation_storage::bfloat16 : activation_storage::full};
+}
+
 std::string number(const char* format, double x) {
   char text[64];
   std::snprintf(text, sizeof text, format, x);
@@ -35,6 +40,9 @@ workshop::workshop(const settings& s, const task& t, run_folder& to, bool silent
       folder(to),
       quiet(silent),
       pool(s.threads),
+      learning(std::make_shared<pass_memory>(learning_limits(s))),
+      valuing(std::make_shared<pass_memory>(learning_limits(s))),
+      scoring(std::make_shared<pass_memory>(scoring_limits())),
       results_(to.results()),
       all_(to.seconds_before()) {
   for (const auto& [name, table] : t.tables) results_.tables[name] = table;
@@ -49,7 +57,7 @@ policy& workshop::start() {
   if (!start_)
     start_.emplace(subject.start.empty()
                        ? fine_tune()
-                       : policy(cpu, pool, language_model<float>(subject.shape, subject.start), limits()));
+                       : policy(cpu, pool, language_model<float>(subject.shape, subject.start), limits(), scoring));
   return *start_;
 }
 
@@ -85,7 +93,7 @@ rlhf::prompt_list workshop::judged_prompts(std::int64_t n) {
 
 policy workshop::fine_tune() {
   if (done("sft")) return loaded("sft");
-  policy model(cpu, pool, language_model<float>(subject.shape, key(initial)), limits());
+  policy model(cpu, pool, language_model<float>(subject.shape, key(initial)), limits(), learning);
   const rlhf::loop_options order{.batch = sizes.batch, .epochs = sizes.sft_epochs, .key = key(sft_order)};
   const auto steps = rlhf::minibatches(subject.corpus.size(), order);
   rlhf::parameter_update update{
@@ -99,6 +107,7 @@ policy workshop::fine_tune() {
     folder.log("sft", p.step, *p.metrics);
     if (due(p.step) || p.step % (steps / order.epochs) == 0) save("sft", {p.step, 0}, parts);
   });
+  model.use(scoring);
   std::vector<float> logp(static_cast<std::size_t>(subject.corpus_held_out.response_tokens()));
   model.log_probs(subject.corpus_held_out, logp);
   double loss = 0;
@@ -119,9 +128,11 @@ scalar_policy workshop::model_reward(const std::string& name, const reward_data&
   scalar_policy model = new_critic();
   if (done(name)) {
     load_reward_model(folder.model(name), subject.shape, model.parameters());
+    model.use(scoring);
     return model;
   }
   train_reward(name, model, data);
+  model.use(scoring);
   if (data.held_out.chosen.size() > 0)
     judge_by_pairs(name, model, data.held_out);
   else if (data.held_out_labels.response.size() > 0)
@@ -218,7 +229,9 @@ void workshop::measure(const std::string& method, policy& model, stage_position 
   const bool first =
       std::none_of(results_.points.begin(), results_.points.end(), [&](const auto& p) { return p.method == method; });
   if (first) point(start(), 0, 0, 0);
+  const std::shared_ptr<pass_memory> own = model.use(scoring);
   point(model, iteration, at.tokens, seconds);
+  model.use(own);
 }
 
 void workshop::show(const std::string& method, policy& model) {
@@ -272,7 +285,7 @@ void workshop::keep(const std::string& name, const policy& model) {
 
 policy workshop::loaded(const std::string& name) {
   return policy(cpu, pool, language_model<float>(subject.shape, load_llama_safetensors(folder.model(name)).parameters),
-                limits());
+                limits(), scoring);
 }
 
 void workshop::finish_run() {

@@ -2,6 +2,7 @@
 // What all methods of a run share: the start, the reward, the pairs, the folder and the bookkeeping.
 
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,6 +45,9 @@ class stopwatch {
   bool on_ = true;
 };
 
+/// Of the passes of models that learn.
+[[nodiscard]] pass_limits learning_limits(const settings& s);
+
 /// `x` as printf has it.
 [[nodiscard]] std::string number(const char* format, double x);
 
@@ -61,6 +65,8 @@ class workshop {
   const bool quiet;  ///< says nothing of what was reached
   rlhf::thread_pool pool;
   backend cpu;
+  /// Of the policy that learns, of a critic beside it, and of all that only score.
+  const std::shared_ptr<pass_memory> learning, valuing, scoring;
 
   [[nodiscard]] rlhf::random_key key(std::uint64_t which) const { return {asked.seed, which}; }
   [[nodiscard]] sampling_limits limits() const { return {static_cast<int>(subject.new_tokens), subject.end_token}; }
@@ -80,8 +86,11 @@ class workshop {
   [[nodiscard]] scalar_policy model_reward(const std::string& name, const reward_data& data);
 
   /// A copy of the start.
-  [[nodiscard]] policy copy() { return policy(cpu, pool, start().model(), limits()); }
-  [[nodiscard]] scalar_policy new_critic() { return scalar_policy(pool, scalar_model<float>(start().model())); }
+  [[nodiscard]] policy copy() { return policy(cpu, pool, start().model(), limits(), learning); }
+  /// A value model with the start's trunk. `reads_last` as scalar_policy has it.
+  [[nodiscard]] scalar_policy new_critic(bool reads_last = true) {
+    return scalar_policy(pool, scalar_model<float>(start().model()), reads_last, valuing);
+  }
 
   void measure_start();
   void best_of_n();

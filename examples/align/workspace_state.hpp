@@ -10,16 +10,62 @@
 #include "align/buffer.hpp"
 #include "align/transformer.hpp"
 #include "align/weights.hpp"
+#include "rlhf/core/numeric.hpp"
 
 namespace align {
 
-/// Sequences that are computed together, and the number of chunks before.
+/// Sequences that are computed together, and where their activations are kept.
 struct chunk {
-  std::ptrdiff_t first_sequence, last_sequence, first_token, tokens, index;
+  std::ptrdiff_t first_sequence, last_sequence, first_token, tokens;
+  std::ptrdiff_t memory, exact;  ///< elements before it in what is kept
 };
 
 /// A chunk takes sequences until it has so many tokens: its activations then stay in the second cache.
 inline constexpr std::ptrdiff_t chunk_tokens = 128;
+
+/// The activations of a chunk: one layer after the other, then the input of the final norm. What may be kept in fewer bits lies in
+/// `memory`; the scales of norms and softmaxes, few and delicate, in `exact`. Where nothing is kept all layers share one place.
+template <class Scalar>
+struct frame {
+  using pieces = arena<Scalar>;
+  const sizes<Scalar>& n;
+  std::ptrdiff_t rows;
+  bool kept;
+  Scalar *memory, *exact;
+
+  /// Right-hand sides of in-place products are read up to a panel past their end (see gemm.hpp).
+  [[nodiscard]] static std::ptrdiff_t of_layer(const sizes<Scalar>& n, std::ptrdiff_t rows) {
+    return 2 * pieces::rounded(rows * n.wide) + pieces::rounded(rows * n.wide_qkv + panel_columns<Scalar>) +
+           pieces::rounded(rows * n.wide + panel_columns<Scalar>) + pieces::rounded(rows * 2 * n.wide_hidden);
+  }
+  [[nodiscard]] static std::ptrdiff_t exact_of_layer(const sizes<Scalar>& n, std::ptrdiff_t rows) {
+    return 2 * pieces::rounded(rows) + pieces::rounded(2 * rows * n.heads);
+  }
+  [[nodiscard]] static std::ptrdiff_t elements(const sizes<Scalar>& n, std::ptrdiff_t rows, bool kept) {
+    return (kept ? n.layers : 1) * of_layer(n, rows) + pieces::rounded(rows * n.wide);
+  }
+  [[nodiscard]] static std::ptrdiff_t exact_elements(const sizes<Scalar>& n, std::ptrdiff_t rows, bool kept) {
+    return (kept ? n.layers : 1) * exact_of_layer(n, rows) + pieces::rounded(rows);
+  }
+
+  [[nodiscard]] Scalar* input(std::ptrdiff_t l) const { return memory + (kept ? l * of_layer(n, rows) : 0); }
+  [[nodiscard]] Scalar* final_scale() const { return exact + (kept ? n.layers : 1) * exact_of_layer(n, rows); }
+  [[nodiscard]] layer_memory<Scalar> layer(std::ptrdiff_t l) const {
+    pieces from(input(l)), exactly(exact + (kept ? l * exact_of_layer(n, rows) : 0));
+    layer_memory<Scalar> m{};
+    m.input = from.take(rows * n.wide);
+    m.qkv = from.take(rows * n.wide_qkv + panel_columns<Scalar>);
+    m.attended = from.take(rows * n.wide + panel_columns<Scalar>);
+    m.middle = from.take(rows * n.wide);
+    m.gate_up = from.take(rows * 2 * n.wide_hidden);
+    m.attention_scale = exactly.take(rows);
+    m.ffn_scale = exactly.take(rows);
+    static_assert(sizeof(softmax_state<Scalar>) == 2 * sizeof(Scalar));
+    m.softmax = reinterpret_cast<softmax_state<Scalar>*>(exactly.take(2 * rows * n.heads));
+    m.output = input(l + 1);
+    return m;
+  }
+};
 
 template <class Scalar>
 struct workspace<Scalar>::state {
@@ -30,33 +76,37 @@ struct workspace<Scalar>::state {
   std::ptrdiff_t largest_chunk = 0, longest_sequence = 0;
   forward_weights<Scalar> weights;
   backward_weights<Scalar> transposed;
-  buffer<Scalar> activations, gradients;
-  std::vector<softmax_state<Scalar>> softmax;
-  Scalar* input = nullptr;  // of the final norm
-  Scalar* final_scale = nullptr;
+  activation_storage storage = activation_storage::full;
+  buffer<Scalar> memory, exact, hidden_states, gradients;
+  buffer<rlhf::bfloat16> rounded;
   Scalar* hidden = nullptr;
-  std::vector<layer_memory<Scalar>> layer;
 
   scratch_memory<Scalar> scratch;
 
   void reserve_scratch(int threads) {
     const std::ptrdiff_t rows = largest_chunk, pieces = 10;
+    const bool kept = storage != activation_storage::none;
     const std::ptrdiff_t elements = rows * (5 * n.wide + 4 * n.wide_hidden + n.wide_qkv) + n.wide +
                                     attention_scratch<Scalar>(n.attention(), longest_sequence);
-    scratch.reserve(threads, elements + pieces * arena<Scalar>::rounded(1));
+    const std::ptrdiff_t passing =
+        storage == activation_storage::full
+            ? 0
+            : frame<Scalar>::elements(n, rows, kept) + frame<Scalar>::exact_elements(n, rows, kept);
+    scratch.reserve(threads, elements + passing + pieces * arena<Scalar>::rounded(1));
   }
 
-  void plan(const token_batch& batch);
-  [[nodiscard]] layer_memory<Scalar> at(std::ptrdiff_t index, const chunk& c) const;
+  void plan(const token_batch& batch, activation_storage keep);
+  [[nodiscard]] frame<Scalar> frame_of(const chunk& c, arena<Scalar>& pieces) const;
   void forward_chunk(const chunk& c, const Scalar* parameters, const Scalar* rotations);
   std::ptrdiff_t gather(const chunk& c, std::span<const std::int64_t> rows, Scalar* to, std::ptrdiff_t& first) const;
   void logits_chunk(const chunk& c, std::span<const std::int64_t> rows, Scalar* logits);
   void backward_chunk(const chunk& c, const Scalar* rotations, const output_gradient<Scalar>& output, Scalar* gradient);
 };
 
-/// Copies the batch, cuts it into chunks and lays out the activations.
+/// Copies the batch, cuts it into chunks and lays out what is kept.
 template <class Scalar>
-void workspace<Scalar>::state::plan(const token_batch& batch) {
+void workspace<Scalar>::state::plan(const token_batch& batch, activation_storage keep) {
+  storage = keep;
   tokens.assign(batch.tokens.begin(), batch.tokens.end());
   offsets.assign(batch.offsets.begin(), batch.offsets.end());
   positions.resize(tokens.size());
@@ -67,47 +117,42 @@ void workspace<Scalar>::state::plan(const token_batch& batch) {
     for (std::ptrdiff_t i = 0; i < length; ++i)
       positions[static_cast<std::size_t>(begin + i)] = static_cast<std::int32_t>(i);
     if (chunks.empty() || chunks.back().tokens + length > chunk_tokens)
-      chunks.push_back({index, index, begin, 0, static_cast<std::ptrdiff_t>(chunks.size())});
+      chunks.push_back({.first_sequence = index,
+                        .last_sequence = index,
+                        .first_token = begin,
+                        .tokens = 0,
+                        .memory = 0,
+                        .exact = 0});
     chunks.back().last_sequence = index + 1;
     chunks.back().tokens += length;
     largest_chunk = std::max(largest_chunk, chunks.back().tokens);
     longest_sequence = std::max(longest_sequence, length);
   }
-  const auto rows = static_cast<std::ptrdiff_t>(tokens.size());
-  using pieces = arena<Scalar>;
-  const std::ptrdiff_t spare = static_cast<std::ptrdiff_t>(chunks.size()) * panel_columns<Scalar>;
-  const std::ptrdiff_t wide = pieces::rounded(rows * n.wide), single = pieces::rounded(rows);
-  const std::ptrdiff_t qkv = pieces::rounded(rows * n.wide_qkv) + spare, attended = wide + spare;
-  const std::ptrdiff_t gate_up = pieces::rounded(rows * 2 * n.wide_hidden);
-  activations.reserve(2 * wide + single + n.layers * (2 * wide + 2 * single + qkv + attended + gate_up));
-  softmax.resize(static_cast<std::size_t>(n.layers * rows * n.heads));
-  pieces memory(activations.data());
-  layer.clear();
-  for (std::ptrdiff_t l = 0; l < n.layers; ++l)
-    layer.push_back({memory.take(wide), memory.take(single), memory.take(qkv), softmax.data() + l * rows * n.heads,
-                     memory.take(attended), memory.take(wide), memory.take(single), memory.take(gate_up), nullptr});
-  input = memory.take(wide);
-  final_scale = memory.take(single);
-  hidden = memory.take(wide);
-  for (std::size_t l = 0; l < layer.size(); ++l) layer[l].output = l + 1 < layer.size() ? layer[l + 1].input : input;
+  hidden_states.reserve(static_cast<std::ptrdiff_t>(tokens.size()) * n.wide);
+  hidden = hidden_states.data();
+  if (storage == activation_storage::none) return;
+  std::ptrdiff_t elements = 0, exact_elements = 0;
+  for (chunk& c : chunks) {
+    c.memory = elements;
+    c.exact = exact_elements;
+    elements += frame<Scalar>::elements(n, c.tokens, true);
+    exact_elements += frame<Scalar>::exact_elements(n, c.tokens, true);
+  }
+  exact.reserve(exact_elements);
+  if (storage == activation_storage::full)
+    memory.reserve(elements);
+  else
+    rounded.reserve(elements);
 }
 
-/// The memory of a layer for one chunk. Right-hand sides of in-place products are read up to a panel past their end
-/// (see gemm.hpp), so there the chunks lie a panel apart: the next may just be written by another thread.
+/// Where a chunk is worked on: where it is kept, or in scratch memory.
 template <class Scalar>
-layer_memory<Scalar> workspace<Scalar>::state::at(std::ptrdiff_t index, const chunk& c) const {
-  const std::ptrdiff_t token = c.first_token, spare = c.index * panel_columns<Scalar>;
-  layer_memory<Scalar> m = layer[static_cast<std::size_t>(index)];
-  m.input += token * n.wide;
-  m.attention_scale += token;
-  m.qkv += token * n.wide_qkv + spare;
-  m.softmax += token * n.heads;
-  m.attended += token * n.wide + spare;
-  m.middle += token * n.wide;
-  m.ffn_scale += token;
-  m.gate_up += token * 2 * n.wide_hidden;
-  m.output += token * n.wide;
-  return m;
+frame<Scalar> workspace<Scalar>::state::frame_of(const chunk& c, arena<Scalar>& pieces) const {
+  const bool kept = storage != activation_storage::none;
+  Scalar* const at = storage == activation_storage::full ? memory.data() + c.memory
+                                                         : pieces.take(frame<Scalar>::elements(n, c.tokens, kept));
+  return {n, c.tokens, kept, at,
+          kept ? exact.data() + c.exact : pieces.take(frame<Scalar>::exact_elements(n, c.tokens, kept))};
 }
 
 template <class Scalar>
@@ -117,14 +162,15 @@ void workspace<Scalar>::state::forward_chunk(const chunk& c, const Scalar* param
   Scalar* const normalized = pieces.take(c.tokens * n.wide);
   Scalar* const activation = pieces.take(c.tokens * n.wide_hidden);
   Scalar* const attention_memory = pieces.take(attention_scratch<Scalar>(n.attention(), longest_sequence));
-  Scalar* x = at(0, c).input;
+  const frame<Scalar> f = frame_of(c, pieces);
+  Scalar* x = f.input(0);
   for (std::ptrdiff_t i = 0; i < c.tokens; ++i, x += n.wide) {
     const Scalar* const from = parameters + tokens[static_cast<std::size_t>(c.first_token + i)] * n.dimension;
     std::copy(from, from + n.dimension, x);
     std::fill(x + n.dimension, x + n.wide, Scalar{0});
   }
   for (std::ptrdiff_t l = 0; l < n.layers; ++l) {
-    const layer_memory<Scalar> m = at(l, c);
+    const layer_memory<Scalar> m = f.layer(l);
     const auto attend = [&] {
       for (std::ptrdiff_t s = c.first_sequence; s < c.last_sequence; ++s) {
         const std::ptrdiff_t first = offsets[static_cast<std::size_t>(s)];
@@ -136,8 +182,12 @@ void workspace<Scalar>::state::forward_chunk(const chunk& c, const Scalar* param
     layer_forward(n, weights.layer[static_cast<std::size_t>(l)], c.tokens, positions.data() + c.first_token, rotations,
                   m, normalized, activation, attend);
   }
-  rms_norm(c.tokens, n.dimension, input + c.first_token * n.wide, weights.final_norm.data(), n.epsilon,
-           hidden + c.first_token * n.wide, final_scale + c.first_token);
+  rms_norm(c.tokens, n.dimension, f.input(n.layers), weights.final_norm.data(), n.epsilon,
+           hidden + c.first_token * n.wide, f.final_scale());
+  if (storage != activation_storage::bfloat16) return;
+  rlhf::bfloat16* const to = rounded.data() + c.memory;
+  const std::ptrdiff_t elements = frame<Scalar>::elements(n, c.tokens, true);
+  for (std::ptrdiff_t i = 0; i < elements; ++i) to[i] = rlhf::bfloat16(static_cast<float>(f.memory[i]));
 }
 
 /// Copies the hidden states of those of `rows` that lie in the chunk; returns their number and the index of the first.
@@ -203,12 +253,17 @@ void workspace<Scalar>::state::backward_chunk(const chunk& c, const Scalar* rota
     multiply_transposed(count, n.vocabulary, n.dimension, d_logits, n.vocabulary, normalized, wide, gradient,
                         n.dimension);
   }
+  const frame<Scalar> f = frame_of(c, pieces);
+  if (storage == activation_storage::bfloat16) {
+    const rlhf::bfloat16* const from = rounded.data() + c.memory;
+    const std::ptrdiff_t elements = frame<Scalar>::elements(n, c.tokens, true);
+    for (std::ptrdiff_t i = 0; i < elements; ++i) f.memory[i] = static_cast<Scalar>(static_cast<float>(from[i]));
+  }
   std::fill(dx, dx + rows * wide, Scalar{0});
-  norm_backward(input + c.first_token * wide, weights.final_norm.data(), final_scale + c.first_token,
-                gradient + n.final_norm);
+  norm_backward(f.input(n.layers), weights.final_norm.data(), f.final_scale(), gradient + n.final_norm);
 
   for (std::ptrdiff_t l = n.layers; l-- > 0;) {
-    const layer_memory<Scalar> m = at(l, c);
+    const layer_memory<Scalar> m = f.layer(l);
     const layer_offsets offset = n.layer(l);
     const auto& w = weights.layer[static_cast<std::size_t>(l)];
     const auto& t = transposed.layer[static_cast<std::size_t>(l)];

@@ -3,6 +3,7 @@
 #include "align/adapted_policy.hpp"
 
 #include <cmath>
+#include <ranges>
 #include <vector>
 
 #include "rlhf/backend/reference.hpp"
@@ -123,4 +124,79 @@ TEST_CASE("a critic of states reads no last token, and says the same of all othe
   full.add(prompt, response);
   std::vector<float> all(12);
   CHECK_NOTHROW(states.values(full, all));
+}
+
+TEST_CASE("models that share their memory compute what they compute alone") {
+  world w;
+  const auto memory = std::make_shared<align::pass_memory>();
+  using policy = align::language_policy<rlhf::reference_backend>;
+  policy alone(w.cpu, w.pool, w.start), shares(w.cpu, w.pool, w.start, {}, memory);
+  policy other(w.cpu, w.pool, align::language_model<float>(sizes, rlhf::random_key{.seed = 8}), {}, memory);
+  align::scalar_policy critic(w.pool, align::scalar_model<float>(w.start), true, memory);
+  std::vector<float> a(w.tokens), b(w.tokens), of_other(w.tokens), values(w.tokens), slope(w.tokens);
+  for (std::size_t t = 0; t < w.tokens; ++t) slope[t] = 0.25f * static_cast<float>(t) - 1;
+  alone.log_probs(w.batch, a);
+  alone.backward(slope);
+  shares.log_probs(w.batch, b);
+  critic.values(w.batch, values);  // both walk over what the first left
+  other.log_probs(w.batch, of_other);
+  CHECK(a == b);
+  CHECK(of_other != a);
+  shares.backward(slope);
+  critic.backward_values(slope);
+  CHECK(std::ranges::equal(shares.gradient(), alone.gradient()));
+  align::scalar_policy critic_alone(w.pool, align::scalar_model<float>(w.start));
+  critic_alone.values(w.batch, values);
+  critic_alone.backward_values(slope);
+  CHECK(std::ranges::equal(critic.gradient(), critic_alone.gradient()));
+}
+
+TEST_CASE("a gradient that is added up over passes is that of the whole batch, however it is split") {
+  world w;
+  w.disturb();
+  using policy = align::language_policy<rlhf::reference_backend>;
+  std::vector<float> logp(w.tokens), slope(w.tokens), value(w.tokens);
+  for (std::size_t t = 0; t < w.tokens; ++t) slope[t] = 0.25f * static_cast<float>(t) - 1;
+  policy whole(w.cpu, w.pool, w.start);
+  whole.log_probs(w.batch, logp);
+  whole.backward(slope);
+  align::scalar_policy critic(w.pool, align::scalar_model<float>(w.start));
+  for (std::size_t i = 0; i < 25; ++i) critic.parameters()[critic.parameters().size() - 25 + i] = 0.1f;
+  const std::vector<float> of_critic(critic.parameters().begin(), critic.parameters().end());
+  critic.values(w.batch, value);
+  critic.backward_values(slope);
+  std::vector<float> joint(w.model.gradient().size());
+  w.model.log_probs_and_values(w.batch, logp, value);
+  w.model.backward_both(slope, slope);
+  std::ranges::copy(w.model.gradient(), joint.begin());
+  const auto same = [](std::span<const float> x, std::span<const float> y) {
+    double difference = 0, all = 0;
+    for (std::size_t i = 0; i < x.size(); ++i) {
+      difference += std::pow(static_cast<double>(x[i]) - static_cast<double>(y[i]), 2);
+      all += std::pow(static_cast<double>(x[i]), 2);
+    }
+    REQUIRE(all > 0);
+    return difference <= 1e-10 * all;
+  };
+  for (const std::int64_t tokens : {1, 9, 20}) {
+    CAPTURE(tokens);
+    const auto memory = std::make_shared<align::pass_memory>(align::pass_limits{.tokens = tokens});
+    policy split(w.cpu, w.pool, w.start, {}, memory);
+    std::vector<float> again(w.tokens);
+    whole.log_probs(w.batch, logp);
+    split.log_probs(w.batch, again);
+    CHECK(again == logp);
+    split.backward(slope);
+    CHECK(same(whole.gradient(), split.gradient()));
+    align::scalar_policy split_critic(w.pool, align::scalar_model<float>(w.start), true, memory);
+    std::ranges::copy(of_critic, split_critic.parameters().begin());
+    split_critic.values(w.batch, again);
+    split_critic.backward_values(slope);
+    CHECK(same(critic.gradient(), split_critic.gradient()));
+    align::adapted_policy<rlhf::reference_backend> split_model(w.cpu, w.pool, w.start, 3, {.seed = 6}, {}, memory);
+    std::ranges::copy(w.model.parameters(), split_model.parameters().begin());
+    split_model.log_probs_and_values(w.batch, again, value);
+    split_model.backward_both(slope, slope);
+    CHECK(same(joint, split_model.gradient()));
+  }
 }

@@ -107,8 +107,8 @@ TEST_CASE("a scalar model's gradient agrees with central differences, head and t
     return values[0] - 0.5 * values[1] + 2 * values[2];
   };
   loss();
-  std::vector<double> gradient(model.parameters.size());
-  model.backward(pool, work, rows, d_values, gradient);
+  std::vector<double> gradient(model.parameters.size()), scratch;
+  model.backward(pool, work, rows, d_values, gradient, scratch);
   for (const auto& slice : model.slices()) {
     CAPTURE(slice.name);
     double worst = 0;

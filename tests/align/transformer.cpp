@@ -11,6 +11,7 @@
 
 #include "support/catch.hpp"
 
+using align::activation_storage;
 using align::token_sequences;
 using align::transformer;
 using align::transformer_options;
@@ -244,6 +245,59 @@ TEST_CASE("the gradient of every parameter agrees with central differences") {
     }
     CHECK(largest > 0.1);
     CHECK(worst < 1e-7 * largest + 1e-6);
+  }
+}
+
+TEST_CASE("what a pass keeps changes no output; rounded activations give the gradient to bfloat16's digits") {
+  const transformer<float> net(odd);
+  const auto parameters = initial(net);
+  const token_sequences batch = random_sequences(std::vector{3, 1, 0, 60, 8, 55, 70}, odd.vocabulary);
+  for (const int threads : {1, 3}) {
+    rlhf::thread_pool pool(threads);
+    const auto pass = [&](activation_storage keep) {
+      workspace<float> work;
+      net.forward(pool, parameters, batch, work, keep);
+      std::vector<float> logits(batch.tokens.size() * static_cast<std::size_t>(odd.vocabulary));
+      net.logits(pool, work, all_rows(work), logits);
+      std::vector<float> gradient(parameters.size());
+      const auto d_logits = normals<float>(logits.size(), 100);
+      const auto back = [&] {
+        net.backward(pool, parameters, work, {.rows = all_rows(work), .logits = d_logits}, gradient);
+      };
+      if (keep == activation_storage::none)
+        CHECK_THROWS_AS(back(), std::invalid_argument);
+      else
+        back();
+      return std::pair{logits, gradient};
+    };
+    const auto full = pass(activation_storage::full), rounded = pass(activation_storage::bfloat16);
+    CHECK(pass(activation_storage::none).first == full.first);
+    CHECK(rounded.first == full.first);
+    CHECK(rounded.second != full.second);
+    double difference = 0, all = 0;
+    for (std::size_t i = 0; i < parameters.size(); ++i) {
+      difference += std::pow(static_cast<double>(rounded.second[i]) - static_cast<double>(full.second[i]), 2);
+      all += std::pow(static_cast<double>(full.second[i]), 2);
+    }
+    CHECK(std::sqrt(difference / all) < 0x1p-7);
+  }
+}
+
+TEST_CASE("the memory that a pass takes is known before") {
+  const transformer<float> net(odd);
+  const auto parameters = initial(net);
+  for (const int sequences : {1, 5, 40}) {
+    const token_sequences batch =
+        random_sequences(std::vector<int>(static_cast<std::size_t>(sequences), 30), odd.vocabulary);
+    const auto tokens = static_cast<std::int64_t>(batch.tokens.size());
+    for (const auto keep : {activation_storage::none, activation_storage::full, activation_storage::bfloat16}) {
+      rlhf::thread_pool pool(2);
+      workspace<float> work;
+      net.forward(pool, parameters, batch, work, keep);
+      const std::int64_t said = align::activation_bytes<float>(odd, tokens, keep);
+      CHECK(work.activation_bytes() <= said);
+      CHECK(said - work.activation_bytes() <= said / 4);
+    }
   }
 }
 

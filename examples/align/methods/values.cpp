@@ -66,7 +66,7 @@ class continuing_policy {
 
 void dvpo(workshop& w) {
   // It is asked for the state behind the last token, which takes no reading of another one.
-  scalar_policy critic(w.pool, scalar_model<float>(w.start().model()), false);
+  scalar_policy critic = w.new_critic(false);
   learn_values(w, critic);
   policy model = w.copy();
   const ppo_recipe& how = w.sizes.ppo;
