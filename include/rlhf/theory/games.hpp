@@ -1,6 +1,8 @@
 #pragma once
 // Preferences that need not be transitive as a game against oneself: minimax winners and their regularised cousins.
 
+#include <vector>
+
 #include "rlhf/formulation/preferences.hpp"
 #include "rlhf/theory/mirror_descent.hpp"
 #include "rlhf/theory/population.hpp"
@@ -50,8 +52,26 @@ struct preference_game {
     throw std::invalid_argument("regularised_nash: no fixed point within " + detail::text_of(tolerance) + " at tau " +
                                 detail::text_of(tau));
   }
-  /// A minimax winner: the average of optimistic self-play, until its duality gap is at most `tolerance`.
+  /// A minimax winner: the average of optimistic self-play, until its duality gap is at most `tolerance`. Where that takes long,
+  /// whom self-play still plays is asked: the policy over those alone against which each of them draws, by elimination.
   [[nodiscard]] vector minimax_winner(double tolerance = 1e-8, std::int64_t most = 2000000) const;
+
+ private:
+  /// The policy over the responses of at least this mass against which each of them wins one half, of smallest norm; empty
+  /// where that is no policy.
+  [[nodiscard]] vector drawn_against(const vector& mass, double least) const {
+    std::vector<Eigen::Index> played;
+    for (Eigen::Index y = 0; y < mass.size(); ++y)
+      if (mass[y] >= least) played.push_back(y);
+    const auto n = static_cast<Eigen::Index>(played.size());
+    matrix system = matrix::Ones(n + 1, n);
+    system.topRows(n) = preference(played, played).array() - 0.5;
+    const vector p = log_linear::pseudo_solve(system, vector::Unit(n + 1, n));
+    if (!(p.minCoeff() >= 0)) return {};
+    vector out = vector::Zero(actions());
+    out(played) = p / p.sum();
+    return out.array().log();
+  }
 };
 
 /// One player's state in optimistic multiplicative weights: the payoffs of the last round are counted twice less once.
@@ -83,6 +103,10 @@ inline vector preference_game::minimax_winner(double tolerance, std::int64_t mos
     const vector average = (sum / weight).array().log();
     if (duality_gap(average) <= tolerance) return average;
     if (duality_gap(player.logp) <= tolerance) return player.logp;
+    if ((t & (t - 1)) != 0) continue;  // at powers of two
+    for (const double least : {1e-2, 1e-3, 1e-4, 1e-6})
+      if (const vector p = drawn_against(probabilities(average), least); p.size() > 0 && duality_gap(p) <= tolerance)
+        return p;
   }
   throw std::invalid_argument("minimax_winner: the duality gap is still above " + detail::text_of(tolerance) +
                               " after " + std::to_string(most) + " rounds");

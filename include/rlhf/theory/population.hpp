@@ -1,6 +1,8 @@
 #pragma once
 // The library's pair objectives in expectation: no samples, every pair with its exact weight.
 
+#include <vector>
+
 #include "rlhf/math/fields.hpp"
 #include "rlhf/theory/log_linear.hpp"
 
@@ -30,41 +32,81 @@ struct population_loss {
   matrix hessian;
 };
 
+namespace detail {
+
+/// Adds w times the objective of the pair (a, b) with these rewards to a loss of the log-probabilities.
 template <pair_objective Objective>
-[[nodiscard]] population_loss expected_loss(const Objective& objective, const pair_population& pairs,
-                                            const vector& logp) {
-  or_throw(check_of(objective));
-  const Eigen::Index n = logp.size();
-  detail::want_size(static_cast<std::size_t>(pairs.weight.size()), n * n, "expected_loss", "pairs.weight");
+void add_pair(const Objective& objective, Eigen::Index a, Eigen::Index b, double w, const double (&reward)[2],
+              const vector& logp, const vector& ref_logp, const vector& previous_logp, population_loss& out) {
   using first = dual<double, 2>;
   using second = dual<first, 2>;
   const auto field = [](const vector& x, Eigen::Index y) { return x.size() > 0 ? x[y] : not_a_number; };
   const auto respond = [&](Eigen::Index y, int variable) {
     response<second> r;
     r.logp = second::variable(first::variable(logp[y], variable), variable);
-    r.ref_logp = first(field(pairs.ref_logp, y));
-    r.previous_logp = first(field(pairs.previous_logp, y));
-    r.reward = first(field(pairs.reward, y));
+    r.ref_logp = first(field(ref_logp, y));
+    r.previous_logp = first(field(previous_logp, y));
+    r.reward = first(reward[variable]);
     r.length = first(1.0);  // a response is one action here
     return r;
   };
+  pair<second> p;
+  p.chosen = respond(a, 0);
+  p.rejected = respond(b, 1);
+  p.margin = first(not_a_number);
+  const second l = objective(p);
+  out.loss += w * l.value.value;
+  const Eigen::Index at[] = {a, b};
+  for (int i = 0; i < 2; ++i) {
+    out.gradient[at[i]] += w * l.partial[i].value;
+    for (int j = 0; j < 2; ++j) out.hessian(at[i], at[j]) += w * l.partial[i].partial[j];
+  }
+}
+
+}  // namespace detail
+
+template <pair_objective Objective>
+[[nodiscard]] population_loss expected_loss(const Objective& objective, const pair_population& pairs,
+                                            const vector& logp) {
+  or_throw(check_of(objective));
+  const Eigen::Index n = logp.size();
+  detail::want_size(static_cast<std::size_t>(pairs.weight.size()), n * n, "expected_loss", "pairs.weight");
+  const auto reward = [&](Eigen::Index y) { return pairs.reward.size() > 0 ? pairs.reward[y] : not_a_number; };
   population_loss out{0, vector::Zero(n), matrix::Zero(n, n)};
   for (Eigen::Index a = 0; a < n; ++a)
-    for (Eigen::Index b = 0; b < n; ++b) {
-      const double w = pairs.weight(a, b);
-      if (!(w > 0)) continue;
-      pair<second> p;
-      p.chosen = respond(a, 0);
-      p.rejected = respond(b, 1);
-      p.margin = first(not_a_number);
-      const second l = objective(p);
-      out.loss += w * l.value.value;
-      const Eigen::Index at[] = {a, b};
-      for (int i = 0; i < 2; ++i) {
-        out.gradient[at[i]] += w * l.partial[i].value;
-        for (int j = 0; j < 2; ++j) out.hessian(at[i], at[j]) += w * l.partial[i].partial[j];
-      }
-    }
+    for (Eigen::Index b = 0; b < n; ++b)
+      if (const double w = pairs.weight(a, b); w > 0)
+        detail::add_pair(objective, a, b, w, {reward(a), reward(b)}, logp, pairs.ref_logp, pairs.previous_logp, out);
+  return out;
+}
+
+/// One pair as it was drawn, with what was said of its two responses: noisy rewards, shares of wins. Not given: NaN.
+struct drawn_pair {
+  Eigen::Index chosen = 0, rejected = 0;
+  double chosen_reward = not_a_number, rejected_reward = not_a_number;
+};
+
+/// Finitely many pairs of responses to one prompt, all of the same weight.
+struct pair_sample {
+  std::vector<drawn_pair> pairs;
+  vector ref_logp = {};       ///< of each response
+  vector previous_logp = {};  ///< of each response
+};
+
+/// The mean loss of a sample: what `expected_loss` is the expectation of.
+template <pair_objective Objective>
+[[nodiscard]] population_loss mean_loss(const Objective& objective, const pair_sample& sample, const vector& logp) {
+  or_throw(check_of(objective));
+  detail::want(!sample.pairs.empty(), "mean_loss", "the number of pairs", 0, "at least 1");
+  const Eigen::Index n = logp.size();
+  const double w = 1 / static_cast<double>(sample.pairs.size());
+  population_loss out{0, vector::Zero(n), matrix::Zero(n, n)};
+  for (const drawn_pair& p : sample.pairs) {
+    for (const Eigen::Index y : {p.chosen, p.rejected})
+      detail::want(y >= 0 && y < n, "mean_loss", "a response", static_cast<double>(y), "one of the policy's");
+    detail::add_pair(objective, p.chosen, p.rejected, w, {p.chosen_reward, p.rejected_reward}, logp, sample.ref_logp,
+                     sample.previous_logp, out);
+  }
   return out;
 }
 
@@ -80,6 +122,12 @@ template <pair_objective Objective>
 [[nodiscard]] population_loss expected_loss(const Objective& objective, const pair_population& pairs,
                                             const log_linear& policy) {
   return in_parameters(expected_loss(objective, pairs, policy.logp()), policy);
+}
+
+template <pair_objective Objective>
+[[nodiscard]] population_loss mean_loss(const Objective& objective, const pair_sample& sample,
+                                        const log_linear& policy) {
+  return in_parameters(mean_loss(objective, sample, policy.logp()), policy);
 }
 
 /// Single responses to one prompt, and what an objective may read about them.
