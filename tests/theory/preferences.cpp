@@ -1,7 +1,7 @@
 // Labels on pairs: what they are worth, drawn and in expectation; objectives of single responses; margins that choose.
 
 #include "rlhf/objective/unpaired.hpp"
-#include "rlhf/theory/online_preferences.hpp"
+#include "rlhf/theory/online_learning.hpp"
 #include "rlhf/theory/pair_laws.hpp"
 #include "rlhf/theory/value_incentive.hpp"
 #include "support/catch.hpp"
@@ -94,6 +94,69 @@ TEST_CASE("Newton's method comes back from far away") {
     CHECK(found.converged);
     CHECK((found.policy.logp() - best).cwiseAbs().maxCoeff() < 1e-8);
   }
+}
+
+TEST_CASE("the online loop: a fit of all labels, whom it asks about, and going on where it stopped") {
+  const labelled_bandit problem({normals(6, 81), uniform_logp(6), 0.3});
+  const vector& ref = problem.bandit.ref_logp;
+  using learner = value_incentive_learner<with_reference>;
+  const learner start{.beta = 0.3, .optimism = 0.1, .ref_logp = ref};
+  learner whole = start, parts = start;
+  const online_history once = learn_online(problem, whole, 300, numbers, {.sample = 1});
+  online_history twice;
+  std::uint32_t watched = 0;
+  for (const std::uint32_t n : {100u, 200u})
+    learn_online(problem, parts, n, numbers, {.sample = 1}, twice,
+                 [&](const online_history& h, const learner&) { watched += h.rounds > 0; });
+  CHECK(watched == 300);
+  CHECK(once.wins == twice.wins);
+  CHECK(once.regret == twice.regret);
+  CHECK(whole.logp == parts.logp);
+  CHECK(once.rounds == 300);
+  CHECK(once.wins.sum() <= 300);
+  // What it believes after the last fit is VPO's minimiser on the labels it had then.
+  online_history until;
+  learner again = start;
+  learn_online(problem, again, once.fitted, numbers, {.sample = 1}, until, [](const auto&, const auto&) {});
+  const value_incentive objective{.beta = 0.3,
+                                  .alpha = 0.1 * std::sqrt(static_cast<double>(once.fitted)),
+                                  .ref_logp = ref,
+                                  .calibration = probabilities(ref),
+                                  .wins = until.wins};
+  CHECK((objective.policy_of(objective.fit(vector::Zero(6), 4)) - whole.logp).cwiseAbs().maxCoeff() < 1e-4);
+  CHECK((whole.law - hybrid_pairs(whole.logp, ref)).cwiseAbs().maxCoeff() == 0);
+}
+
+TEST_CASE("the online loop learns from the reference as partner, and the enhancer asks about one response") {
+  const matrix features = Eigen::Map<const matrix>(normals(24, 83).data(), 8, 3);
+  const labelled_bandit problem({features * normals(3, 84), uniform_logp(8), 0.3});
+  const double at_first = problem.bandit.gap(uniform_logp(8));
+  const auto learns = [&](auto l) {
+    const online_history h = learn_online(problem, l, 1000, numbers);
+    CHECK(problem.bandit.gap(l.logp) < at_first / 10);
+    CHECK(h.regret < 1000 * at_first / 4);
+    return l;
+  };
+  learns(value_incentive_learner<with_reference>{.beta = 0.3, .ref_logp = uniform_logp(8)});
+  const auto gshf =
+      learns(linear_reward_learner<with_enhancer>{.features = features, .beta = 0.3, .ref_logp = uniform_logp(8)});
+  CHECK((gshf.law.colwise().sum().array() > 0).count() == 1);
+  // Pairs of one policy alone may get stuck (E6), but their laws are what they say.
+  const auto asks = [&](auto l) {
+    learn_online(problem, l, 50, numbers);
+    return l;
+  };
+  const auto alone = asks(value_incentive_learner<with_itself>{.beta = 0.3, .ref_logp = uniform_logp(8)});
+  CHECK((alone.law - vanilla_pairs(alone.logp)).cwiseAbs().maxCoeff() == 0);
+  const auto both = asks(value_incentive_learner<with_pilaf>{.beta = 0.3, .ref_logp = uniform_logp(8)});
+  CHECK((both.law - pilaf_sampler(both.logp, both.ref_logp, 0.3).exact()).cwiseAbs().maxCoeff() == 0);
+  // The rewards are linear: the fit is within the features.
+  CHECK((features * features.completeOrthogonalDecomposition().solve(gshf.reward) - gshf.reward).norm() < 1e-10);
+  value_incentive_learner<> other{.beta = 0.3, .ref_logp = uniform_logp(5)};
+  CHECK_THROWS_WITH(learn_online(problem, other, 1, numbers),
+                    "learn_online: the learner's policy has 5 elements, wants 8");
+  value_incentive_learner<> cold{.beta = 0, .ref_logp = uniform_logp(8)};
+  CHECK_THROWS_WITH(learn_online(problem, cold, 10, numbers), "value_incentive: beta is 0, wants more than 0");
 }
 
 }  // namespace

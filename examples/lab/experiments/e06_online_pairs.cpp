@@ -1,9 +1,7 @@
 // E6: online, whom the policy is compared with matters more than a bonus.
 
 #include "lab/support.hpp"
-#include "rlhf/theory/online_preferences.hpp"
-#include "rlhf/theory/pair_laws.hpp"
-#include "rlhf/theory/value_incentive.hpp"
+#include "rlhf/theory/online_learning.hpp"
 
 namespace lab {
 namespace {
@@ -29,29 +27,15 @@ std::vector<double> play(const random_numbers& numbers, const variant& v, const 
   for (Eigen::Index y = 0; y < arms; ++y)
     reward[y] = numbers.normal({.sample = 1, .position = static_cast<std::uint32_t>(y)});
   const labelled_bandit problem({reward, uniform_logp(arms), v.beta});
-  const vector& ref = problem.bandit.ref_logp;
-  vector fitted_reward = vector::Zero(arms), logp = ref;
-  matrix wins = matrix::Zero(arms, arms);
+  const auto partner = [&](const auto& l) { return v.with_reference ? with_reference{}(l) : with_itself{}(l); };
+  value_incentive_learner<decltype(partner)> learner{
+      .beta = v.beta, .optimism = v.optimism, .ref_logp = problem.bandit.ref_logp, .pairing = partner};
   std::vector<double> out;
-  double regret = 0;
-  std::uint32_t fitted = 0;
-  for (std::uint32_t t = 0; out.size() < stops.size(); ++t) {
-    // Again at every round at first, then whenever one in sixteen is new.
-    if (t > 0 && t - fitted >= 1 + fitted / 16) {
-      const value_incentive objective{.beta = v.beta,
-                                      .alpha = v.optimism * std::sqrt(static_cast<double>(t)),
-                                      .ref_logp = ref,
-                                      .calibration = probabilities(ref),
-                                      .wins = wins};
-      fitted_reward = objective.fit(fitted_reward, 4, 20, 1e-6);
-      logp = objective.policy_of(fitted_reward);
-      fitted = t;
-    }
-    regret += problem.bandit.gap(logp);
-    problem.ask(v.with_reference ? hybrid_pairs(logp, ref) : vanilla_pairs(logp), wins, numbers,
-                {.sample = 2, .position = t});
-    if (t + 1 == static_cast<std::uint32_t>(stops[out.size()])) out.push_back(regret);
-  }
+  online_history history;
+  learn_online(problem, learner, static_cast<std::uint32_t>(stops.back()), numbers, {.sample = 2}, history,
+               [&](const online_history& h, const auto&) {
+                 if (h.rounds == static_cast<std::uint32_t>(stops[out.size()])) out.push_back(h.regret);
+               });
   return out;
 }
 

@@ -1,11 +1,7 @@
 // E16: iterative preference learning with a partner chosen to tell most.
 
 #include "lab/support.hpp"
-#include "rlhf/reward/bradley_terry.hpp"
-#include "rlhf/theory/confidence.hpp"
-#include "rlhf/theory/online_preferences.hpp"
-#include "rlhf/theory/pair_laws.hpp"
-#include "rlhf/theory/reward_learning.hpp"
+#include "rlhf/theory/online_learning.hpp"
 
 namespace lab {
 namespace {
@@ -27,41 +23,21 @@ path play(const random_numbers& numbers, partner with, const std::vector<double>
   const vector theta = normal_vector(numbers, dimension, 2);
   const labelled_bandit problem({features * theta, uniform_logp(arms), beta});
   const vector& ref = problem.bandit.ref_logp;
-  const vector best_mean = features.transpose() * probabilities(problem.bandit.best());
-  vector logp = ref;
-  matrix wins = matrix::Zero(arms, arms), law = hybrid_pairs(ref, ref);
+  const vector unsure_of = features.transpose() * probabilities(problem.bandit.best()),
+               known = features.transpose() * probabilities(ref);
+  const auto pairing = [&](const auto& l) {
+    return with == enhanced ? with_enhancer{radius}(l) : with == itself ? with_itself{}(l) : with_reference{}(l);
+  };
+  linear_reward_learner<decltype(pairing)> learner{
+      .features = features, .beta = beta, .ref_logp = ref, .pairing = pairing};
   path out;
-  double regret = 0, gap = problem.bandit.gap(ref), unknown = 0;
-  std::uint32_t fitted = 0;
-  for (std::uint32_t t = 0; out.regret.size() < stops.size(); ++t) {
-    // All data again at every round at first, then whenever one in sixteen is new.
-    if (t > 0 && t - fitted >= 1 + fitted / 16) {
-      fitted = t;
-      matrix sum = matrix::Zero(dimension, dimension);
-      vector estimate = vector::Zero(arms);
-      if (wins.sum() > 0) {
-        comparisons data = comparisons_of(wins);
-        data.difference = (data.difference * features).eval();
-        estimate = features * fit_reward(bradley_terry{}, data, {.ridge = 0.1 / wins.sum(), .tolerance = 1e-8}).theta;
-        sum = data.difference.transpose() * data.count.asDiagonal() * data.difference;
-      }
-      logp = regularised_bandit{estimate, ref, beta}.best();
-      gap = problem.bandit.gap(logp);
-      const design_matrix design = design_matrix::of_sum(sum, 1);
-      const vector mean = features.transpose() * probabilities(logp);
-      unknown = design.uncertainty(best_mean - features.transpose() * probabilities(ref));
-      law = with == itself ? vanilla_pairs(logp) : hybrid_pairs(logp, ref);
-      if (with == enhanced) {
-        vector uncertainty(arms);
-        for (Eigen::Index y = 0; y < arms; ++y) uncertainty[y] = design.uncertainty(features.row(y).transpose() - mean);
-        law = probabilities(logp) * vector::Unit(arms, enhancer(estimate, uncertainty, radius)).transpose();
-      }
-    }
-    regret += gap;
-    problem.ask(law, wins, numbers, {.sample = 3, .position = t});
-    if (t + 1 == static_cast<std::uint32_t>(stops[out.regret.size()]))
-      out.regret.push_back(regret), out.uncertainty.push_back(unknown);
-  }
+  online_history history;
+  learn_online(problem, learner, static_cast<std::uint32_t>(stops.back()), numbers, {.sample = 3}, history,
+               [&](const online_history& h, const auto& l) {
+                 if (h.rounds != static_cast<std::uint32_t>(stops[out.regret.size()])) return;
+                 out.regret.push_back(h.regret);
+                 out.uncertainty.push_back(l.design.uncertainty(unsure_of - known));
+               });
   return out;
 }
 
