@@ -190,6 +190,49 @@ TEST_CASE("where there is no maximum it is said") {
         "comparisons_of: a count is -1, wants 0 or more");
 }
 
+TEST_CASE("scores from counts by pairs: those of the table, on a ring, and on a large graph") {
+  const matrix wins = 30 * preferences_of(normal(601, 12));
+  sparse_wins pairs{12, {}};
+  for (Eigen::Index a = 0; a < 12; ++a)
+    for (Eigen::Index b = 0; b < 12; ++b) pairs.counts.push_back({a, b, wins(a, b)});
+  for (const double ridge : {0.0, 0.05}) {
+    const fitted_reward table = fit_scores(bradley_terry{}, wins, {.ridge = ridge}),
+                        list = fit_scores(bradley_terry{}, pairs, {.ridge = ridge}),
+                        dense = fit_reward(bradley_terry{}, comparisons_of(wins), {.ridge = ridge});
+    CHECK(list.converged);
+    CHECK(distance(list.theta, dense.theta) < 1e-9);
+    CHECK(distance(table.theta, dense.theta) < 1e-9);
+    CHECK((table.curvature - dense.curvature).cwiseAbs().maxCoeff() < 1e-12);
+    CHECK(std::fabs(list.theta.sum()) < 1e-9);
+  }
+  // A ring of expected counts, solved by sparse elimination, and a random graph, by conjugate gradients: the truth is found.
+  const vector truth = normal(602, 2000);
+  for (const std::uint32_t degree : {1u, 6u}) {
+    const random_numbers numbers({603, degree});
+    sparse_wins graph{2000, {}};
+    for (std::uint32_t i = 0; i < 2000 * degree; ++i) {
+      const Eigen::Index a = i % 2000, b = i < 2000 ? (a + 1) % 2000 : numbers.integer(2000, {.position = i});
+      const double p = sigmoid(truth[a] - truth[b]);
+      graph.counts.push_back({a, b, p});
+      graph.counts.push_back({b, a, 1 - p});
+    }
+    const fitted_reward fit = fit_scores(bradley_terry{}, graph, {.tolerance = 1e-14});
+    CHECK(distance(fit.theta, (truth.array() - truth.mean()).matrix()) < 1e-6);
+    graph.counts.resize(2);  // most items were never compared
+    CHECK(refusal([&] { (void)fit_scores(bradley_terry{}, graph); }).substr(0, 60) ==
+          "fit_scores: the graph of wins is not strongly connected, so ");
+    CHECK(fit_scores(bradley_terry{}, graph, {.ridge = 0.1}).converged);
+  }
+  sparse_wins wrong{3, {{0, 3, 1}}};
+  CHECK(refusal([&] { (void)fit_scores(bradley_terry{}, wrong); }) ==
+        "sparse_wins: an item is 3, wants from 0 to items - 1");
+  wrong.counts = {{0, 1, -1}};
+  CHECK(refusal([&] { (void)fit_scores(bradley_terry{}, wrong); }) == "sparse_wins: a count is -1, wants 0 or more");
+  CHECK(refusal([&] {
+          (void)fit_scores(bradley_terry{}, sparse_wins{0, {}});
+        }) == "sparse_wins: items is 0, wants at least 1");
+}
+
 TEST_CASE("rankings: two places are a comparison, and the truth maximises the expected likelihood") {
   std::vector<matrix> lists;
   matrix differences(40, 3);

@@ -2,6 +2,9 @@
 // Rewards from comparisons by maximum likelihood: Newton's method on the library's reward-model losses.
 
 #include <Eigen/Cholesky>
+#include <Eigen/IterativeLinearSolvers>
+#include <Eigen/SparseCholesky>
+#include <Eigen/SparseCore>
 #include <vector>
 
 #include "rlhf/math/fields.hpp"
@@ -165,16 +168,173 @@ template <score_objective Loss>
   return detail::newton(f, recedes, vector::Zero(x.cols()), options);
 }
 
-/// Scores of responses from wins, with sum 0. Refuses where no maximum exists and there is no ridge.
+/// How often `winner` was preferred to `loser`.
+struct win_count {
+  Eigen::Index winner = 0, loser = 0;
+  double count = 0;
+};
+
+/// Counts of wins between many items of which few pairs ever met.
+struct sparse_wins {
+  Eigen::Index items = 0;
+  std::vector<win_count> counts;
+
+  void check() const {
+    detail::want(items >= 1, "sparse_wins", "items", static_cast<double>(items), "at least 1");
+    for (const win_count& w : counts) {
+      detail::want(std::min(w.winner, w.loser) >= 0 && std::max(w.winner, w.loser) < items, "sparse_wins", "an item",
+                   static_cast<double>(std::max(w.winner, w.loser)), "from 0 to items - 1");
+      detail::want(w.count >= 0 && std::isfinite(w.count), "sparse_wins", "a count", w.count, "0 or more");
+    }
+  }
+};
+
+/// The same for counts by pairs, in time linear in their number.
+[[nodiscard]] inline bool strongly_connected(const sparse_wins& wins) {
+  const auto reaches_all = [&](bool forward) {
+    std::vector<std::vector<Eigen::Index>> next(static_cast<std::size_t>(wins.items));
+    for (const win_count& w : wins.counts)
+      if (w.count > 0) detail::at(next, forward ? w.winner : w.loser).push_back(forward ? w.loser : w.winner);
+    std::vector<char> seen(next.size(), 0);
+    std::vector<Eigen::Index> open{0};
+    seen[0] = 1;
+    std::size_t count = 1;
+    while (!open.empty()) {
+      const Eigen::Index a = open.back();
+      open.pop_back();
+      for (const Eigen::Index b : detail::at(next, a))
+        if (!detail::at(seen, b)) detail::at(seen, b) = 1, ++count, open.push_back(b);
+    }
+    return count == seen.size();
+  };
+  return wins.items > 0 && reaches_all(true) && reaches_all(false);
+}
+
+namespace detail {
+
+/// The mean loss of scores, its gradient, and the second derivative of each pair; a graph's weighted Laplacian has them all.
+template <class Loss>
+struct score_likelihood {
+  const Loss& loss_of;
+  const sparse_wins& wins;
+  double ridge, total;
+
+  double loss = 0;
+  vector gradient = {};
+  std::vector<double> bend = {};
+
+  void evaluate(const vector& theta) {
+    using second = dual<dual<double>>;
+    loss = ridge / 2 * theta.squaredNorm();
+    gradient = ridge * theta;
+    bend.clear();
+    for (const win_count& w : wins.counts) {
+      score_pair<second> p;
+      p.chosen = second::variable(dual<double>::variable(theta[w.winner] - theta[w.loser], 0), 0);
+      p.rejected = second(dual<double>(0.0));
+      p.probability = dual<double>(1.0);
+      const second l = loss_of(p);
+      const double share = w.count / total;
+      loss += share * l.value.value;
+      gradient[w.winner] += share * l.partial[0].value;
+      gradient[w.loser] -= share * l.partial[0].value;
+      bend.push_back(share * l.partial[0].partial[0]);
+    }
+  }
+  /// The second derivatives, without the first `held` items.
+  [[nodiscard]] Eigen::SparseMatrix<double> laplacian(Eigen::Index held) const {
+    const Eigen::Index n = wins.items - held;
+    std::vector<Eigen::Triplet<double>> cells;
+    for (Eigen::Index i = 0; i < n; ++i) cells.emplace_back(i, i, ridge);
+    for (std::size_t k = 0; k < bend.size(); ++k) {
+      const Eigen::Index a = wins.counts[k].winner - held, b = wins.counts[k].loser - held;
+      if (a == b) continue;
+      if (a >= 0) cells.emplace_back(a, a, bend[k]);
+      if (b >= 0) cells.emplace_back(b, b, bend[k]);
+      if (a >= 0 && b >= 0) cells.emplace_back(a, b, -bend[k]), cells.emplace_back(b, a, -bend[k]);
+    }
+    Eigen::SparseMatrix<double> out(n, n);
+    out.setFromTriplets(cells.begin(), cells.end());
+    return out;
+  }
+};
+
+/// x of A x = b for A symmetric and positive: by Cholesky, dense or sparse; where the factor would be large by conjugate
+/// gradients.
+[[nodiscard]] inline vector solve_positive(const Eigen::SparseMatrix<double>& a, const vector& b) {
+  const double n = static_cast<double>(a.rows()), cells = static_cast<double>(a.nonZeros());
+  if (a.rows() == 0) return b;
+  if (10 * cells > n * n && n <= 3000) return matrix(a).llt().solve(b);
+  if (n <= 200 || cells <= 3.5 * n) {  // few edges fill in little
+    const Eigen::SimplicialLDLT<Eigen::SparseMatrix<double>> factor(a);
+    want(factor.info() == Eigen::Success, "fit_scores", "the smallest second derivative", 0, "more than 0");
+    return factor.solve(b);
+  }
+  Eigen::ConjugateGradient<Eigen::SparseMatrix<double>, Eigen::Lower | Eigen::Upper> solver;
+  solver.setTolerance(1e-10);  // a step that is not quite Newton's goes down too
+  solver.compute(a);
+  return solver.solve(b);
+}
+
+}  // namespace detail
+
+/// Scores of items from counts by pairs, with sum 0, by damped Newton steps on the graph of comparisons: the second derivatives
+/// are its weighted Laplacian, solved by Cholesky, where that fills in by conjugate gradients. Without a ridge item 0 is held.
+/// Refuses where no maximum exists and there is no ridge. `curvature` stays empty: it would be items^2 numbers.
 template <score_objective Loss>
-[[nodiscard]] fitted_reward fit_scores(const Loss& loss, const matrix& wins, const fit_options& options = {}) {
-  const comparisons data = comparisons_of(wins);
+[[nodiscard]] fitted_reward fit_scores(const Loss& loss, const sparse_wins& wins, const fit_options& options = {}) {
+  or_throw(check_of(loss));
+  wins.check();
+  detail::want(options.ridge >= 0, "fit_scores", "ridge", options.ridge, "0 or more");
+  double total = 0;
+  for (const win_count& w : wins.counts) total += w.count;
   if (options.ridge == 0 && !strongly_connected(wins))
     throw std::invalid_argument(
         "fit_scores: the graph of wins is not strongly connected, so no finite scores are most likely; wants "
         "comparisons "
         "that lead from every response to every other, or a ridge");
-  return fit_reward(loss, data, options);
+  detail::want(total > 0 || wins.items == 1, "fit_scores", "the number of comparisons", total, "at least 1");
+  const Eigen::Index n = wins.items, held = options.ridge > 0 ? 0 : 1;
+  fitted_reward out;
+  out.theta = vector::Zero(n);
+  detail::score_likelihood<Loss> here{loss, wins, options.ridge, std::max(total, 1.0)}, there = here;
+  here.evaluate(out.theta);
+  for (;; ++out.steps) {
+    out.loss = here.loss;
+    out.gradient_norm = here.gradient.cwiseAbs().maxCoeff();
+    out.converged = out.gradient_norm <= options.tolerance;
+    if (out.converged || out.steps >= options.most) return out;
+    vector step = vector::Zero(n);
+    step.tail(n - held) = detail::solve_positive(here.laplacian(held), here.gradient.tail(n - held));
+    if (held > 0) step.array() -= step.mean();
+    for (double share = 1;; share /= 2) {
+      const vector next = out.theta - share * step;
+      there.evaluate(next);
+      const bool lower = there.loss < here.loss || there.gradient.cwiseAbs().maxCoeff() < out.gradient_norm;
+      if (!lower && share < 1e-10) return out;
+      if (!lower) continue;
+      out.theta = next;
+      std::swap(here.loss, there.loss), here.gradient.swap(there.gradient), here.bend.swap(there.bend);
+      break;
+    }
+  }
+}
+
+/// Scores of responses from a table of wins, with sum 0. Refuses where no maximum exists and there is no ridge.
+template <score_objective Loss>
+[[nodiscard]] fitted_reward fit_scores(const Loss& loss, const matrix& wins, const fit_options& options = {}) {
+  detail::want(wins.rows() == wins.cols() && wins.rows() > 0, "fit_scores", "the number of columns of wins",
+               static_cast<double>(wins.cols()), "that of rows");
+  sparse_wins sparse{wins.rows(), {}};
+  double total = 0;
+  for (Eigen::Index a = 0; a < wins.rows(); ++a)
+    for (Eigen::Index b = 0; b < wins.cols(); ++b)
+      if (wins(a, b) != 0) sparse.counts.push_back({a, b, wins(a, b)}), total += wins(a, b);
+  fitted_reward out = fit_scores(loss, sparse, options);
+  detail::score_likelihood<Loss> at{loss, sparse, options.ridge, std::max(total, 1.0)};
+  at.evaluate(out.theta);
+  out.curvature = matrix(at.laplacian(0));
+  return out;
 }
 
 /// The same by minorisation: \f$ w_i\leftarrow W_i\big/\sum_j n_{ij}/(w_i+w_j) \f$, whose likelihood never falls. Scores log w

@@ -144,15 +144,28 @@ template <finite_mdp M>
   want_size(static_cast<std::size_t>(policy.size()), mdp.pairs(), "a policy's values", "policy");
   policy_system out{Eigen::SparseMatrix<double>(mdp.states(), mdp.states()), vector::Zero(mdp.states())};
   std::vector<Eigen::Triplet<double>> cells;
+  // A state's row is summed over its actions first: a cell for each successor, not for each successor of each action.
+  std::vector<double> row(static_cast<std::size_t>(mdp.states()), 0.0);
+  std::vector<char> seen(row.size(), 0);
+  std::vector<std::int64_t> successors;
+  const auto add = [&](std::int64_t next, double x) {
+    if (!at(seen, next)) at(seen, next) = 1, successors.push_back(next);
+    at(row, next) += x;
+  };
   for (std::int64_t s = 0; s < mdp.states(); ++s) {
-    cells.emplace_back(s, s, 1.0);
+    add(s, 1);
     for (std::int64_t a = 0; a < mdp.actions(s); ++a) {
       const double logp = policy[mdp.first(s) + a], p = std::exp(logp);
       if (!(p > 0)) continue;
       const double entropy = c.temperature > 0 ? c.temperature * (logp - c.ref(mdp.first(s) + a)) : 0;
       out.reward[s] += p * (mdp.reward(s, a) - entropy);
-      mdp.visit(s, a, [&](std::int64_t next, double q) { cells.emplace_back(s, next, -c.discount * p * q); });
+      mdp.visit(s, a, [&](std::int64_t next, double q) { add(next, -c.discount * p * q); });
     }
+    for (const std::int64_t next : successors) {
+      cells.emplace_back(s, next, at(row, next));
+      at(row, next) = 0, at(seen, next) = 0;
+    }
+    successors.clear();
   }
   out.system.setFromTriplets(cells.begin(), cells.end());
   return out;
