@@ -30,6 +30,7 @@ class gaussian_steps {
   }
 
   [[nodiscard]] std::size_t steps() const { return deviations_.size(); }
+  [[nodiscard]] double deviation(std::size_t step) const { return deviations_[step]; }
   [[nodiscard]] std::span<double> parameters() { return parameters_; }
   [[nodiscard]] std::span<const double> parameters() const { return parameters_; }
 
@@ -37,11 +38,17 @@ class gaussian_steps {
     const double* const p = parameters_.data() + step * per_step;
     return {p[0] * x[0] + p[1] * x[1] + p[4], p[2] * x[0] + p[3] * x[1] + p[5]};
   }
+  /// A trajectory from a drawn x_0, by positions 0 ... steps of `at`.
   [[nodiscard]] std::vector<point> sample(const random_numbers& numbers, random_index at) const {
+    return sample(numbers, at,
+                  {numbers.normal({at.prompt, at.sample, 0, 0}), numbers.normal({at.prompt, at.sample, 0, 1})});
+  }
+  /// A trajectory from a given x_0, by positions 1 ... steps of `at`: two of them from the same x_0 are two responses to one prompt.
+  [[nodiscard]] std::vector<point> sample(const random_numbers& numbers, random_index at, point start) const {
     const auto normal = [&](std::uint32_t position, std::uint32_t axis) {
       return numbers.normal({at.prompt, at.sample, position, axis});
     };
-    std::vector<point> x{{normal(0, 0), normal(0, 1)}};
+    std::vector<point> x{start};
     for (std::size_t k = 0; k < steps(); ++k) {
       const point m = mean(k, x.back());
       const auto position = static_cast<std::uint32_t>(k + 1);
