@@ -2,9 +2,7 @@
 // (VPO, XPO).
 
 #include "calls/check.hpp"
-#include "rlhf/theory/confidence.hpp"
-#include "rlhf/theory/pair_laws.hpp"
-#include "rlhf/theory/value_incentive.hpp"
+#include "rlhf/theory/online_learning.hpp"
 
 using namespace rlhf::theory;
 
@@ -58,5 +56,24 @@ int main() {
   const Eigen::Index second = enhancer(estimate, unknown, 1.0);
   //! [enhancer]
   expect("beside arm 0 the one to ask about is arm 2", second == 2);
+
+  //! [loop]
+  // The loop around it, for any learner and any partner: 400 labels, all of them fitted again and again.
+  vector worth(6);
+  worth << 1, 0.5, 0, -0.5, -1, 0.8;
+  const labelled_bandit problem({worth, uniform_logp(6), 0.3});
+  const rlhf::random_numbers numbers({4, 0});
+  value_incentive_learner<with_reference> xpo{.beta = 0.3, .optimism = 0.05, .ref_logp = uniform_logp(6)};
+  linear_reward_learner<with_enhancer> gshf{
+      .features = matrix::Identity(6, 6), .beta = 0.3, .ref_logp = uniform_logp(6)};
+  const double xpo_regret = learn_online(problem, xpo, 400, numbers).regret;
+  const double gshf_regret = learn_online(problem, gshf, 400, numbers).regret;
+  //! [loop]
+  const double first = problem.bandit.gap(uniform_logp(6));
+  std::printf("regret of 400 rounds: XPO %.1f, GSHF %.1f; without learning %.1f\n", xpo_regret, gshf_regret,
+              400 * first);
+  expect("both learn", xpo_regret < 100 * first && gshf_regret < 100 * first);
+  expect("and end near the best policy",
+         problem.bandit.gap(xpo.logp) < first / 10 && problem.bandit.gap(gshf.logp) < first / 10);
   return calls::failures();
 }

@@ -6,6 +6,7 @@
 #include "rlhf/backend/reference.hpp"
 #include "rlhf/core/throw.hpp"
 #include "rlhf/driver/robust_aggregate.hpp"
+#include "rlhf/theory/robust_learning.hpp"
 
 int main() {
   using calls::expect;
@@ -50,5 +51,29 @@ int main() {
   //! [radius]
   expect("radius 0", worst(loss, 0, w), 0.7 * 0.2 + 0.2 * 0.9 + 0.1 * 1.5, 1e-12);
   expect("radius 3", last, 1.5, 1e-9);
+
+  //! [learn]
+  // Learning against the worst case: one number for three groups that want 0, 1 and 3, the last of them 5 %.
+  using namespace rlhf::theory;
+  vector share(3), wanted(3);
+  share << 0.7, 0.25, 0.05;
+  wanted << 0, 1, 3;
+  const auto groups = [&](const vector& theta) {
+    std::vector<population_loss> out;
+    for (const double c : wanted)
+      out.push_back({0.5 * std::pow(theta[0] - c, 2), vector::Constant(1, theta[0] - c), matrix::Ones(1, 1)});
+    return out;
+  };
+  const auto learned = [&](double rho) {
+    return learn_robustly(rlhf::kl_ball{.radius = rho}, share, groups, vector::Zero(1));
+  };
+  const robust_solution plain = learned(0), robust = learned(0.2), whole = learned(10);
+  //! [learn]
+  std::printf("theta %.3f, %.3f, %.3f; worst group's loss %.3f, %.3f, %.3f\n", plain.theta[0], robust.theta[0],
+              whole.theta[0], plain.loss.maxCoeff(), robust.loss.maxCoeff(), whole.loss.maxCoeff());
+  expect("no radius: the mean of what is wanted", plain.theta[0], 0.4, 1e-9);
+  expect("every radius: the middle of the outermost", whole.theta[0], 1.5, 1e-6);
+  expect("in between", robust.theta[0] > plain.theta[0] && robust.theta[0] < whole.theta[0]);
+  expect("proved: nothing is better by more than", robust.gap, 0, 1e-7);
   return calls::failures();
 }
