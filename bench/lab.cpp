@@ -1,5 +1,6 @@
 // How exact theory's cost grows: soft value iteration with the states, Bradley-Terry's likelihood with items, labels.
 
+#include <cmath>
 #include <memory>
 
 #include "buffers.hpp"
@@ -68,6 +69,19 @@ matrix wins_of(Eigen::Index items, double labels) {
   return wins;
 }
 
+/// Expected wins of a ring of items and nine more pairs for each, at random.
+sparse_wins graph_of(Eigen::Index items) {
+  cheap_numbers next;
+  sparse_wins wins{items, {}};
+  for (Eigen::Index k = 0; k < 10 * items; ++k) {
+    const Eigen::Index a = k % items,
+                       b = k < items ? (a + 1) % items : static_cast<Eigen::Index>(next() * static_cast<double>(items));
+    const double p = rlhf::sigmoid(std::sin(static_cast<double>(a)) - std::sin(static_cast<double>(b)));
+    if (a != b) wins.counts.push_back({a, b, p}), wins.counts.push_back({b, a, 1 - p});
+  }
+  return wins;
+}
+
 /// How many sweeps of minorisation it takes to be as near to the most likely scores as 1e-8.
 int sweeps_of_minorisation(const matrix& wins, const vector& scores) {
   int count = 0, wanted = 0;
@@ -109,6 +123,16 @@ void add_lab_contests(std::vector<contest>& contests, bool quick) {
     contests.push_back({"lab/bt_mle/items/" + std::to_string(items), "minorisation to the same scores, within 1e-8",
                         [=] { sink = fit_scores(rlhf::bradley_terry{}, *wins).theta[0]; },
                         [=] { sink = fit_scores_by_minorisation(*wins, rounds, [](const vector&) {})[0]; }});
+  }
+  for (const Eigen::Index items : {1000, 10000}) {
+    if (quick && items > 1000) continue;
+    const auto wins = std::make_shared<const sparse_wins>(graph_of(items));
+    const auto bytes = static_cast<std::int64_t>(wins->counts.size() * sizeof(win_count));
+    contests.push_back({"lab/bt_mle/graph/" + std::to_string(items), "reading the counts ten times",
+                        [=] { sink = fit_scores(rlhf::bradley_terry{}, *wins).theta[0]; },
+                        [=] {
+                          for (int k = 0; k < 10; ++k) sink = stream_read(wins->counts.data(), bytes / 4);
+                        }});
   }
   for (const Eigen::Index labels : {1000, 10000, 100000}) {
     if (quick && labels > 10000) continue;

@@ -303,6 +303,12 @@ TEST_CASE("best and worst of n, against all ways to draw") {
 TEST_CASE("what exact solvers refuse") {
   const regularised_bandit b{of({1, 0}), uniform_logp(2), 0};
   CHECK(refusal([&] { (void)b.best(); }) == "regularised_bandit: beta is 0, wants more than 0");
+  CHECK(refusal([&] { (void)log_linear::tabular(vector()).logp(); }) ==
+        "log_softmax: the number of actions is 0, wants at least 1");
+  CHECK(refusal([&] { (void)mirror_step{}(vector(), vector()); }) ==
+        "log_softmax: the number of actions is 0, wants at least 1");
+  CHECK(refusal([&] { (void)regularised_bandit{vector(), vector(), 1}.best(); }) ==
+        "regularised_bandit: the number of actions is 0, wants at least 1");
   token_mdp mdp(1, 2, 2);
   CHECK(refusal([&] { (void)soft_optimal(mdp, uniform_tokens(mdp), -1); }) ==
         "soft_optimal: beta is -1, wants more than 0");

@@ -35,7 +35,10 @@ inline void want_beta(double beta, const char* function) {
   return std::isfinite(top) ? top + std::log((z.array() - top).exp().sum()) : top;
 }
 /// Logits as log-probabilities.
-[[nodiscard]] inline vector log_softmax(const vector& z) { return z.array() - log_sum_exp(z); }
+[[nodiscard]] inline vector log_softmax(const vector& z) {
+  if (z.size() == 0) detail::refuse("log_softmax", "the number of actions", 0, "at least 1");
+  return z.array() - log_sum_exp(z);
+}
 [[nodiscard]] inline vector probabilities(const vector& logp) { return logp.array().exp(); }
 [[nodiscard]] inline vector uniform_logp(Eigen::Index n) {
   return vector::Constant(n, -std::log(static_cast<double>(n)));
