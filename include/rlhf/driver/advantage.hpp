@@ -38,7 +38,7 @@ struct advantage_outputs {
 namespace advantage_detail {
 
 template <class Estimator>
-[[nodiscard]] constexpr bool reads(unsigned what) {
+[[nodiscard]] RLHF_HD constexpr bool reads(unsigned what) {
   if constexpr (requires { Estimator::reads; })
     return (Estimator::reads & what) != 0;
   else

@@ -1,0 +1,262 @@
+#pragma once
+// A few adjacent elements as one number: what a thread of a device reads with one load of 16 bytes.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "rlhf/math/memory.hpp"
+
+namespace rlhf::inline v1 {
+
+/// What a comparison of two packs gives.
+template <int N>
+struct pack_mask {
+  bool v[static_cast<unsigned>(N)];
+
+  pack_mask() = default;
+  RLHF_HD RLHF_INLINE explicit pack_mask(bool everywhere) {
+    for (int j = 0; j < N; ++j) v[j] = everywhere;
+  }
+  friend RLHF_HD RLHF_INLINE pack_mask operator&(const pack_mask& a, const pack_mask& b) {
+    pack_mask out;
+    for (int j = 0; j < N; ++j) out.v[j] = a.v[j] && b.v[j];
+    return out;
+  }
+  friend RLHF_HD RLHF_INLINE pack_mask operator|(const pack_mask& a, const pack_mask& b) {
+    pack_mask out;
+    for (int j = 0; j < N; ++j) out.v[j] = a.v[j] || b.v[j];
+    return out;
+  }
+  friend RLHF_HD RLHF_INLINE pack_mask operator!(const pack_mask& a) {
+    pack_mask out;
+    for (int j = 0; j < N; ++j) out.v[j] = !a.v[j];
+    return out;
+  }
+};
+
+/// `N` elements of `T`, computed one by one: a number of the library, on the host and in kernels alike. With `Stored` false its
+/// stores write nothing: a thread may then run a kernel only for what it passes to a scan.
+template <class T, int N, bool Stored = true>
+struct pack {
+  using mask = pack_mask<N>;
+  static constexpr int size = N;
+  T v[static_cast<unsigned>(N)];
+
+  pack() = default;
+  /// x in every element.
+  RLHF_HD RLHF_INLINE explicit pack(T x) {
+    for (int j = 0; j < N; ++j) v[j] = x;
+  }
+
+  friend RLHF_HD RLHF_INLINE pack operator-(const pack& a) {
+    pack out;
+    for (int j = 0; j < N; ++j) out.v[j] = -a.v[j];
+    return out;
+  }
+  friend RLHF_HD RLHF_INLINE pack operator+(const pack& a, const pack& b) {
+    pack out;
+    for (int j = 0; j < N; ++j) out.v[j] = a.v[j] + b.v[j];
+    return out;
+  }
+  friend RLHF_HD RLHF_INLINE pack operator-(const pack& a, const pack& b) {
+    pack out;
+    for (int j = 0; j < N; ++j) out.v[j] = a.v[j] - b.v[j];
+    return out;
+  }
+  friend RLHF_HD RLHF_INLINE pack operator*(const pack& a, const pack& b) {
+    pack out;
+    for (int j = 0; j < N; ++j) out.v[j] = a.v[j] * b.v[j];
+    return out;
+  }
+  friend RLHF_HD RLHF_INLINE pack operator/(const pack& a, const pack& b) {
+    pack out;
+    for (int j = 0; j < N; ++j) out.v[j] = a.v[j] / b.v[j];
+    return out;
+  }
+  friend RLHF_HD RLHF_INLINE mask operator<(const pack& a, const pack& b) {
+    mask out;
+    for (int j = 0; j < N; ++j) out.v[j] = a.v[j] < b.v[j];
+    return out;
+  }
+  friend RLHF_HD RLHF_INLINE mask operator<=(const pack& a, const pack& b) {
+    mask out;
+    for (int j = 0; j < N; ++j) out.v[j] = a.v[j] <= b.v[j];
+    return out;
+  }
+  friend RLHF_HD RLHF_INLINE mask operator>(const pack& a, const pack& b) { return b < a; }
+  friend RLHF_HD RLHF_INLINE mask operator>=(const pack& a, const pack& b) { return b <= a; }
+};
+
+template <class T, int N, bool Stored>
+struct number_traits<pack<T, N, Stored>> {
+  using scalar = T;
+  using value = pack<T, N, Stored>;
+  using mask = pack_mask<N>;
+  using one = number_traits<T>;
+
+  static RLHF_HD RLHF_INLINE value constant(double c) { return value(static_cast<T>(c)); }
+  static RLHF_HD RLHF_INLINE value value_of(const value& x) { return x; }
+  static RLHF_HD RLHF_INLINE value chain(const value&, const value& y, const value&) { return y; }
+  static RLHF_HD RLHF_INLINE value exp(const value& x) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = one::exp(x.v[j]);
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE value exp2_weight(const value& x) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = one::exp2_weight(x.v[j]);
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE value log(const value& x) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = one::log(x.v[j]);
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE value log1p(const value& x) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = one::log1p(x.v[j]);
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE value expm1(const value& x) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = one::expm1(x.v[j]);
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE value tanh(const value& x) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = one::tanh(x.v[j]);
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE value sqrt(const value& x) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = one::sqrt(x.v[j]);
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE value abs(const value& x) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = one::abs(x.v[j]);
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE value min(const value& a, const value& b) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = one::min(a.v[j], b.v[j]);
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE value max(const value& a, const value& b) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = one::max(a.v[j], b.v[j]);
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE value clamp(const value& x, const value& lo, const value& hi) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = one::clamp(x.v[j], lo.v[j], hi.v[j]);
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE value select(const mask& m, const value& a, const value& b) {
+    value out;
+    for (int j = 0; j < N; ++j) out.v[j] = m.v[j] ? a.v[j] : b.v[j];
+    return out;
+  }
+  static RLHF_HD RLHF_INLINE bool exceeds(const value& x, const value& bound) {
+    bool any = false;
+    for (int j = 0; j < N; ++j) any = any || x.v[j] > bound.v[j];
+    return any;
+  }
+  static RLHF_HD RLHF_INLINE value largest(const value& x) {
+    T top = x.v[0];
+    for (int j = 1; j < N; ++j) top = x.v[j] > top ? x.v[j] : top;
+    return value(top);
+  }
+};
+
+namespace pack_detail {
+
+/// N stored elements as one piece of memory, aligned so that it moves in as few loads as the hardware has.
+template <class S, int N>
+struct alignas(sizeof(S) * N < 16 ? sizeof(S) * N : 16) words {
+  S s[static_cast<unsigned>(N)];
+};
+
+template <class S, int N>
+[[nodiscard]] RLHF_HD RLHF_INLINE bool aligned(const S* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % alignof(words<S, N>) == 0;
+}
+
+// Device code may take the memory for what it is not; there it becomes one load or store.
+template <class Words, class S>
+[[nodiscard]] RLHF_HD RLHF_INLINE Words read(const S* p) {
+#if defined(__CUDA_ARCH__)
+  return *reinterpret_cast<const Words*>(p);
+#else
+  Words w;
+  __builtin_memcpy(static_cast<void*>(&w), p, sizeof w);
+  return w;
+#endif
+}
+template <class S, class Words>
+RLHF_HD RLHF_INLINE void write(S* p, const Words& w) {
+#if defined(__CUDA_ARCH__)
+  *reinterpret_cast<Words*>(p) = w;
+#else
+  __builtin_memcpy(static_cast<void*>(p), &w, sizeof w);
+#endif
+}
+
+}  // namespace pack_detail
+
+/// Reads and writes in one piece where the address allows it, else one by one: right at any address.
+template <class T, int N, bool Stored>
+struct memory_traits<pack<T, N, Stored>> {
+  using P = pack<T, N, Stored>;
+  static constexpr int lanes = N;
+  static constexpr bool whole = (N & (N - 1)) == 0 && N > 1;
+
+  template <class S>
+  static RLHF_HD RLHF_INLINE P load(const S* p) {
+    P x;
+    if constexpr (whole) {
+      using words = pack_detail::words<S, N>;
+      if (pack_detail::aligned<S, N>(p)) {
+        const words w = pack_detail::read<words>(p);
+        for (int j = 0; j < N; ++j) x.v[j] = memory_traits<T>::load(w.s + j);
+        return x;
+      }
+    }
+    for (int j = 0; j < N; ++j) x.v[j] = memory_traits<T>::load(p + j);
+    return x;
+  }
+  template <class S>
+  static RLHF_HD RLHF_INLINE void store(S* p, const P& x) {
+    if constexpr (Stored) store_all(p, x);
+  }
+  static RLHF_HD RLHF_INLINE pack_mask<N> load_mask(const std::uint8_t* p) {
+    pack_mask<N> m;
+    if constexpr (whole) {
+      using words = pack_detail::words<std::uint8_t, N>;
+      if (pack_detail::aligned<std::uint8_t, N>(p)) {
+        const words w = pack_detail::read<words>(p);
+        for (int j = 0; j < N; ++j) m.v[j] = w.s[j] != 0;
+        return m;
+      }
+    }
+    for (int j = 0; j < N; ++j) m.v[j] = p[j] != 0;
+    return m;
+  }
+
+ private:
+  template <class S>
+  static RLHF_HD RLHF_INLINE void store_all(S* p, const P& x) {
+    if constexpr (whole) {
+      using words = pack_detail::words<S, N>;
+      if (pack_detail::aligned<S, N>(p)) {
+        words w;
+        for (int j = 0; j < N; ++j) memory_traits<T>::store(w.s + j, x.v[j]);
+        pack_detail::write(p, w);
+        return;
+      }
+    }
+    for (int j = 0; j < N; ++j) memory_traits<T>::store(p + j, x.v[j]);
+  }
+};
+
+}  // namespace rlhf::inline v1
