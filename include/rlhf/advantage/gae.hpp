@@ -52,6 +52,7 @@ struct gae {
   gap gaps = gap::carry;  ///< what happens outside the mask
 
   static constexpr int scans = 3;
+  static constexpr int depth = 2;  ///< the advantages read the next value, which reads no other recurrence
   [[nodiscard]] constexpr status check() const {
     if (!(gamma >= 0 && gamma <= 1)) return remark::argument("gae", "gamma", gamma, "0 <= gamma <= 1");
     if (!(lambda >= 0 && lambda <= 1)) return remark::argument("gae", "lambda", lambda, "0 <= lambda <= 1");

@@ -23,9 +23,19 @@ namespace rlhf::inline v1 {
 
 namespace cuda_detail {
 
+/// Blocks that a multiprocessor should hold at once: it bounds the registers of a thread (4: 64, 2: 128).
+template <class Body>
+[[nodiscard]] constexpr int resident() {
+  if constexpr (requires { Body::resident; })
+    return Body::resident;
+  else
+    return 2;
+}
+
 /// The one kernel: a body in groups of Width threads.
 template <int Width, class Body>
-__global__ void __launch_bounds__(launch::block_threads) run(const __grid_constant__ Body body, std::int64_t groups) {
+__global__ void __launch_bounds__(launch::block_threads, resident<Body>())
+    run(const __grid_constant__ Body body, std::int64_t groups) {
   if constexpr (Width >= launch::block_threads) {
     block_group<Width> group;
     body(group, static_cast<std::int64_t>(blockIdx.x), groups);

@@ -24,9 +24,13 @@ struct bfloat16 {
 
   bfloat16() = default;
   RLHF_HD RLHF_INLINE explicit bfloat16(float x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+#else
     const auto u = numeric_detail::bits_as<std::uint32_t>(x);
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = static_cast<std::uint16_t>(nan ? (u >> 16) | 0x40u : (u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
+#endif
   }
   RLHF_HD RLHF_INLINE explicit operator float() const {
     return numeric_detail::bits_as<float>(static_cast<std::uint32_t>(bits) << 16);
@@ -39,6 +43,9 @@ struct float16 {
 
   float16() = default;
   RLHF_HD RLHF_INLINE explicit float16(float x) {
+#if defined(__CUDA_ARCH__)
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+#else
     const auto u = numeric_detail::bits_as<std::uint32_t>(x);
     const std::uint32_t sign = (u >> 16) & 0x8000u;
     const std::uint32_t magnitude = u & 0x7fffffffu;
@@ -54,14 +61,21 @@ struct float16 {
       half = numeric_detail::bits_as<std::uint32_t>(numeric_detail::bits_as<float>(magnitude) + 0.5f) - 0x3f000000u;
     }
     bits = static_cast<std::uint16_t>(sign | half);
+#endif
   }
   RLHF_HD RLHF_INLINE explicit operator float() const {
+#if defined(__CUDA_ARCH__)
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
+#else
     const std::uint32_t sign = (static_cast<std::uint32_t>(bits) & 0x8000u) << 16;
     const std::uint32_t magnitude = static_cast<std::uint32_t>(bits) & 0x7fffu;
     if (magnitude >= 0x7c00u) return numeric_detail::bits_as<float>(sign | 0x7f800000u | ((magnitude & 0x3ffu) << 13));
     if (magnitude >= 0x400u) return numeric_detail::bits_as<float>(sign | ((magnitude << 13) + 0x38000000u));
     const float subnormal = static_cast<float>(magnitude) * 5.9604644775390625e-8f;  // units of 2^-24
     return sign != 0 ? -subnormal : subnormal;
+#endif
   }
 };
 

@@ -45,11 +45,21 @@ template <class Estimator>
     return what == step::reward;
 }
 
+/// How many of an estimator's recurrences read one another, at most: what it says, else all of them.
+template <class Estimator>
+[[nodiscard]] RLHF_HD constexpr int depth_of() {
+  if constexpr (requires { Estimator::depth; })
+    return Estimator::depth;
+  else
+    return Estimator::scans;
+}
+
 template <class T, class Space, class Estimator>
 struct scan_kernel {
   using scalar = compute_t<T>;
   static constexpr bool transitions = reads<Estimator>(step::next_value);
   static constexpr int scans = Estimator::scans + (transitions ? 1 : 0);
+  static constexpr int depth = depth_of<Estimator>() + (transitions ? 1 : 0);
   Estimator estimator;
   advantage_inputs<T, Space> in;
   advantage_outputs<T, Space> out;

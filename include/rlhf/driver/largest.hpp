@@ -23,4 +23,21 @@ RLHF_HD RLHF_INLINE void collect_largest(const L* row, std::int64_t count, std::
   }
 }
 
+/// Does a team know where in a row it reads, and find the largest of one together?
+template <class Team>
+inline constexpr bool knows_places = requires { requires Team::knows_places; };
+
+/// The same by a team, of the numbers that `logit` gives for each column, which lie at `logit.origin()`.
+template <class T, class Team, class F, class Index>
+RLHF_HD RLHF_INLINE void collect_largest(Team& team, const F& logit, std::int64_t count, std::int64_t k, T* held,
+                                         Index* token) {
+  if constexpr (knows_places<Team>)
+    team.largest(count, logit, k, [&](std::int64_t i, T z, std::int64_t j) {
+      held[i] = z;
+      token[i] = static_cast<Index>(j);
+    });
+  else
+    team.one([&] { collect_largest(logit.origin(), count, k, held, token); });
+}
+
 }  // namespace rlhf::inline v1::logp_detail

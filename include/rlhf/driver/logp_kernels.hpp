@@ -52,6 +52,15 @@ template <class V>
 using square_row = online_softmax<V, false, true>;
 template <class V>
 using full_row = online_softmax<V, true, true>;
+// For teams that know places: the largest logit's place comes with the same read.
+template <class V>
+using placed_plain_row = placed_softmax<V, false, false>;
+template <class V>
+using placed_entropy_row = placed_softmax<V, true, false>;
+template <class V>
+using placed_square_row = placed_softmax<V, false, true>;
+template <class V>
+using placed_full_row = placed_softmax<V, true, true>;
 
 /// The views of the top k: both or none, of one shape.
 template <class T, class Space>
@@ -72,7 +81,9 @@ template <class T, class Space>
 /// The logit at a column.
 template <class L>
 struct logit_of_row {
+  using stored = L;
   const L* row;
+  [[nodiscard]] RLHF_HD RLHF_INLINE const L* origin() const { return row; }
   template <class V>
   [[nodiscard]] RLHF_HD RLHF_INLINE V operator()(std::int64_t j) const {
     return load_in_any_order<V>(row + j);
@@ -80,13 +91,18 @@ struct logit_of_row {
 };
 
 /// Sums: rows scored, rows whose log-probability is not finite, targets outside the vocabulary, sum of entropies.
-template <class T, class L, class Space, class Index, bool Entropy, bool Squares>
+template <class T, class L, class Space, class Index, bool Entropy, bool Squares, bool Top>
 struct forward_rows {
   using scalar = T;
   static constexpr int sums = 4, maxima = 0;
+  static constexpr int resident = Top ? 2
+                                  : Entropy && Squares
+                                      ? 3
+                                      : 4;  ///< blocks of 256 threads that a device's processor should hold
   logits_inputs<L, Space, Index> in;
   logp_outputs<T, Space> out;
 
+  [[nodiscard]] std::int64_t columns() const { return in.vocabulary; }
   template <class Team>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t r, Team& team, accumulator<T, 4, 0>& acc) const {
     const L* const row = in.logits.row(r);
@@ -96,7 +112,7 @@ struct forward_rows {
     if (ignored || outside) {
       write(r, T(0), T(0), T(0), T(0));
       store(out.argmax, r, std::int64_t{0});
-      if (out.top_logp) team.one([&] { clear_top(r); });
+      if constexpr (Top) team.one([&] { clear_top(r); });
       return;
     }
     const auto state = reduce(team, row);
@@ -106,8 +122,13 @@ struct forward_rows {
     if constexpr (Entropy) entropy = state.entropy();
     if constexpr (Squares) squares = state.square_sum();
     write(r, logp, entropy, lse, squares);
-    if (out.argmax) out.argmax[r] = first_of(row);
-    if (out.top_logp) team.one([&] { write_top(r, row, state); });
+    if (out.argmax) {
+      if constexpr (knows_places<Team>)
+        out.argmax[r] = state.place < 0 ? 0 : state.place;
+      else
+        out.argmax[r] = first_of(row);
+    }
+    if constexpr (Top) write_top(r, team, row, state);
     acc.sum[0] += T(1);
     acc.sum[1] += is_finite(logp) ? T(0) : T(1);
     acc.sum[3] += entropy;
@@ -116,7 +137,15 @@ struct forward_rows {
  private:
   template <class Team>
   [[nodiscard]] RLHF_HD RLHF_INLINE auto reduce(Team& team, const L* row) const {
-    if constexpr (Entropy && Squares)
+    if constexpr (knows_places<Team> && Entropy && Squares)
+      return softmax_of<placed_full_row>(team, row);
+    else if constexpr (knows_places<Team> && Entropy)
+      return softmax_of<placed_entropy_row>(team, row);
+    else if constexpr (knows_places<Team> && Squares)
+      return softmax_of<placed_square_row>(team, row);
+    else if constexpr (knows_places<Team>)
+      return softmax_of<placed_plain_row>(team, row);
+    else if constexpr (Entropy && Squares)
       return softmax_of<full_row>(team, row);
     else if constexpr (Entropy)
       return softmax_of<entropy_row>(team, row);
@@ -130,11 +159,14 @@ struct forward_rows {
     return team.template reduce<State>(in.vocabulary, logit_of_row<L>{row}, State<T>::at_temperature(in.temperature));
   }
   /// The row has just been read: it is looked at again where it lies in the cache.
-  template <class State>
-  RLHF_HD RLHF_INLINE void write_top(std::int64_t r, const L* row, const State& state) const {
+  template <class Team, class State>
+  RLHF_HD RLHF_INLINE void write_top(std::int64_t r, Team& team, const L* row, const State& state) const {
     T* const held = out.top_logp.row(r);
-    collect_largest(row, in.vocabulary, out.top_logp.columns, held, out.top_token.row(r));
-    for (std::int64_t i = 0; i < out.top_logp.columns; ++i) held[i] = state.log_probability(held[i]);
+    const std::int64_t k = out.top_logp.columns;
+    collect_largest<T>(team, logit_of_row<L>{row}, in.vocabulary, k, held, out.top_token.row(r));
+    team.one([&] {
+      for (std::int64_t i = 0; i < k; ++i) held[i] = state.log_probability(held[i]);
+    });
   }
   RLHF_HD RLHF_INLINE void clear_top(std::int64_t r) const {
     for (std::int64_t i = 0; i < out.top_logp.columns; ++i) out.top_logp.row(r)[i] = 0, out.top_token.row(r)[i] = 0;
@@ -165,17 +197,34 @@ struct forward_rows {
   }
 };
 
+/// Do two rows lie alike against 16 bytes?
+template <class L>
+[[nodiscard]] RLHF_HD RLHF_INLINE bool same_alignment(const L* a, const L* b) {
+  return (reinterpret_cast<std::uintptr_t>(a) ^ reinterpret_cast<std::uintptr_t>(b)) % 16 == 0;
+}
+
 /// dz_k = [g (1{k = y} - p_k) - h p_k (log p_k + H)] / tau.
 template <class T, class L, bool Entropy>
 struct backward_column {
+  using stored = L;
   const L* from;
   L* to;
   T scale, lse, minus_g, minus_h, entropy;  // g and h already divided by tau
+  [[nodiscard]] RLHF_HD RLHF_INLINE const L* origin() const { return same_alignment(from, to) ? from : nullptr; }
 
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t j) const {
+    place<V>(j, fetch<V>(j));
+  }
+  // The same in two steps, for teams that read ahead of what they write.
+  template <class V>
+  [[nodiscard]] RLHF_HD RLHF_INLINE V fetch(std::int64_t j) const {
+    return load_in_any_order<V>(from + j);
+  }
+  template <class V>
+  RLHF_HD RLHF_INLINE void place(std::int64_t j, const V& z) const {
     const V zero(number_traits<V>::constant(0));
-    const V log_p = load_in_any_order<V>(from + j) * V(scale) - V(lse);
+    const V log_p = z * V(scale) - V(lse);
     const V p = exp2_weight(log_p * V(number_traits<V>::constant(1.4426950408889634)));
     V slope(minus_g);
     if constexpr (Entropy) slope = slope + V(minus_h) * select(p > zero, log_p + V(entropy), zero);
@@ -185,7 +234,9 @@ struct backward_column {
 
 template <class T, class L>
 struct clear_column {
+  using stored = L;
   L* to;
+  [[nodiscard]] RLHF_HD RLHF_INLINE const L* origin() const { return to; }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t j) const {
     memory_traits<V>::store(to + j, V(number_traits<V>::constant(0)));
@@ -196,10 +247,12 @@ template <class T, class L, class Space, class Index, bool Entropy>
 struct backward_rows {
   using scalar = T;
   static constexpr int sums = 1, maxima = 0;  // targets outside the vocabulary
+  static constexpr int resident = 4;
   logits_inputs<L, Space, Index> in;
   logp_gradients<T, Space> gradients;
   view<L, 2, Space> grad_logits;
 
+  [[nodiscard]] std::int64_t columns() const { return in.vocabulary; }
   template <class Team>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t r, Team& team, accumulator<T, 1, 0>& acc) const {
     L* const to = grad_logits.row(r);

@@ -36,14 +36,16 @@ status token_logp(B& be, logits_inputs<L, Space, Index> in, const logp_outputs<T
   using logp_detail::forward_rows;
   const bool entropy = static_cast<bool>(out.entropy), squares = static_cast<bool>(out.square_sum);
   status done;
-  if (entropy && squares)
-    done = be.rows(rows, forward_rows<T, L, Space, Index, true, true>{in, out}, cell.data());
+  if (out.top_logp)  // dear enough for a kernel of its own, with all else in it
+    done = be.rows(rows, forward_rows<T, L, Space, Index, true, true, true>{in, out}, cell.data());
+  else if (entropy && squares)
+    done = be.rows(rows, forward_rows<T, L, Space, Index, true, true, false>{in, out}, cell.data());
   else if (entropy)
-    done = be.rows(rows, forward_rows<T, L, Space, Index, true, false>{in, out}, cell.data());
+    done = be.rows(rows, forward_rows<T, L, Space, Index, true, false, false>{in, out}, cell.data());
   else if (squares)
-    done = be.rows(rows, forward_rows<T, L, Space, Index, false, true>{in, out}, cell.data());
+    done = be.rows(rows, forward_rows<T, L, Space, Index, false, true, false>{in, out}, cell.data());
   else
-    done = be.rows(rows, forward_rows<T, L, Space, Index, false, false>{in, out}, cell.data());
+    done = be.rows(rows, forward_rows<T, L, Space, Index, false, false, false>{in, out}, cell.data());
   if (!done) return done;
   if (out.stats != nullptr || B::synchronous) {
     const totals<4> found = be.read(cell.data());

@@ -77,7 +77,7 @@ struct top_k_rows {
     const L* const row = in.logits.row(r);
     const auto empty = row_sum<T>::at_temperature(in.temperature);
     const auto whole = team.template reduce<row_sum>(in.vocabulary, logit_of_row<L>{row}, empty);
-    team.one([&] { logp_detail::collect_largest(row, in.vocabulary, k, logp, token); });
+    logp_detail::collect_largest<T>(team, logit_of_row<L>{row}, in.vocabulary, k, logp, token);
     T tail = 0;
     if (out.tail) {
       const T bound = logp[k - 1];

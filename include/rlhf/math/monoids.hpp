@@ -1,6 +1,8 @@
 #pragma once
 // The associative accumulators of all reductions and scans. Each merges with its like in any grouping.
 
+#include <concepts>
+#include <cstddef>
 #include <cstdint>
 
 #include "rlhf/math/functions.hpp"
@@ -99,10 +101,19 @@ struct online_softmax {
 
   RLHF_HD RLHF_INLINE void add(const V& z) {
     if (number_traits<V>::exceeds(z, max)) rescale(number_traits<V>::largest(z));
-    const V above = z - max;
-    // An impossible token: 0 times minus infinity is 0 here.
-    const V floor = V(number_traits<V>::constant(lowest));
-    put(rlhf::exp2_weight(above * bits), rlhf::select(floor > above, floor, above));
+    weigh(z);
+  }
+  /// Several scalars with one look at the maximum: what a thread does that reads some at a time. NaN passes it.
+  template <std::size_t N>
+  RLHF_HD RLHF_INLINE bool add_all(const V (&z)[N])
+    requires std::floating_point<V>
+  {
+    V top = max;
+    for (const V& x : z) top = x > top ? x : top;
+    const bool risen = top > max;
+    if (risen) rescale(top);
+    for (const V& x : z) weigh(x);
+    return risen;
   }
   /// The same without a look at the maximum, for a block of logits that is taken back where it leaves the row not `sound`:
   /// some logit was far above the maximum, or infinite, or NaN.
@@ -144,10 +155,42 @@ struct online_softmax {
   [[nodiscard]] RLHF_HD RLHF_INLINE V square_sum() const { return squares / (sum * sum); }
 
  private:
+  RLHF_HD RLHF_INLINE void weigh(const V& z) {
+    const V above = z - max;
+    // An impossible token: 0 times minus infinity is 0 here.
+    const V floor = V(number_traits<V>::constant(lowest));
+    put(rlhf::exp2_weight(above * bits), rlhf::select(floor > above, floor, above));
+  }
   RLHF_HD RLHF_INLINE void put(const V& e, const V& above) {
     sum = sum + e;
     if constexpr (Entropy) weighted = weighted + e * above;
     if constexpr (Squares) squares = squares + e * e;
+  }
+};
+
+/// The same, with the place of the largest logit; the first of equals, if each state sees places that rise. For states of scalars
+/// that are told where they read.
+template <class V, bool Entropy = false, bool Squares = false>
+struct placed_softmax : online_softmax<V, Entropy, Squares> {
+  using base = online_softmax<V, Entropy, Squares>;
+  std::int64_t place = -1;  ///< -1: nothing above minus infinity
+
+  placed_softmax() = default;
+  RLHF_HD RLHF_INLINE explicit placed_softmax(const base& row) : base(row) {}
+  [[nodiscard]] static RLHF_HD RLHF_INLINE placed_softmax at_temperature(double temperature) {
+    return placed_softmax(base::at_temperature(temperature));
+  }
+  template <std::size_t N>
+  RLHF_HD RLHF_INLINE void add_at(const V (&z)[N], std::int64_t first) {
+    if (!this->add_all(z)) return;
+    std::size_t k = N;
+    while (k > 0)
+      if (--k, z[k] >= this->max) place = first + static_cast<std::int64_t>(k);
+  }
+  RLHF_HD RLHF_INLINE void merge(const placed_softmax& other) {
+    const bool first = other.place >= 0 && (place < 0 || other.place < place);
+    if (other.max > this->max || (other.max >= this->max && first)) place = other.place;
+    base::merge(other);
   }
 };
 

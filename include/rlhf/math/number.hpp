@@ -62,7 +62,16 @@ struct number_traits<T> {
   static RLHF_HD RLHF_INLINE T value_of(T x) { return x; }
   static RLHF_HD RLHF_INLINE T chain(T, T f, T) { return f; }
   static RLHF_HD RLHF_INLINE T exp(T x) { return std::exp(x); }
-  static RLHF_HD RLHF_INLINE T exp2_weight(T x) { return std::exp2(x); }
+  static RLHF_HD RLHF_INLINE T exp2_weight(T x) {
+#if defined(__CUDA_ARCH__)
+    if constexpr (sizeof(T) == sizeof(float)) {  // one instruction; 0 below 2^-126
+      float y;
+      asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(static_cast<float>(x)));
+      return y;
+    }
+#endif
+    return std::exp2(x);
+  }
   static RLHF_HD RLHF_INLINE T log(T x) { return std::log(x); }
   static RLHF_HD RLHF_INLINE T log1p(T x) { return std::log1p(x); }
   static RLHF_HD RLHF_INLINE T expm1(T x) { return std::expm1(x); }

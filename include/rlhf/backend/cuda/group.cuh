@@ -52,7 +52,7 @@ struct block_group {
   }
   template <class X, class Compose>
   [[nodiscard]] __device__ __forceinline__ X scan(per<X>& x, const X& identity, const Compose& compose) const {
-    using exclusive = cub::BlockScan<X, Width>;
+    using exclusive = cub::BlockScan<X, Width, cub::BLOCK_SCAN_WARP_SCANS>;
     __shared__ typename exclusive::TempStorage temporary;
     X before, all;
     exclusive(temporary).ExclusiveScan(x.x, before, identity, compose, all);

@@ -40,12 +40,23 @@ RLHF_HD RLHF_INLINE void leave(Group& group, typename Group::template per<Total>
   group.once([&] { partial[index] = total; });
 }
 
-/// map: tiles of one pack a thread where the kernel lets lanes walk, else of one element a thread.
+/// Blocks of a kernel that a multiprocessor should hold at once: what the kernel says, else 2.
+template <class Kernel>
+[[nodiscard]] RLHF_HD constexpr int resident_of() {
+  if constexpr (requires { Kernel::resident; })
+    return Kernel::resident;
+  else
+    return 2;
+}
+
+/// map: tiles of one pack a thread where the kernel lets lanes walk, else of one element a thread. A kernel that adds up much
+/// needs its registers for that: no packs there.
 template <class Kernel>
 struct map_body {
   using T = typename Kernel::scalar;
   using total = totals_of<Kernel>;
-  static constexpr int lanes = static_cast<int>(16 / sizeof(T));
+  static constexpr bool heavy = Kernel::sums + Kernel::maxima > 4;
+  static constexpr int lanes = heavy ? 1 : static_cast<int>(16 / sizeof(T));
   static constexpr int tiles_in_lanes = 8;  ///< tiles that are summed in T before they go into the total
   Kernel kernel;
   std::int64_t n;
@@ -174,6 +185,7 @@ struct segment_reduce_body {
 template <class Kernel>
 struct rows_body {
   using total = totals_of<Kernel>;
+  static constexpr int resident = resident_of<Kernel>();
   Kernel kernel;
   std::int64_t n;
   total* partial;

@@ -34,9 +34,15 @@ struct pack_mask {
   }
 };
 
-/// `N` elements of `T`, computed one by one: a number of the library, on the host and in kernels alike. With `Stored` false its
-/// stores write nothing: a thread may then run a kernel only for what it passes to a scan.
-template <class T, int N, bool Stored = true>
+/// How a pack goes to and from memory.
+enum class access {
+  any,      ///< at any address: in one piece where that is aligned, else one by one
+  aligned,  ///< in one piece; whoever walks has seen to it
+  dry       ///< as `any`, but stores write nothing: a kernel is run only for what it passes to a scan
+};
+
+/// `N` elements of `T`, computed one by one: a number of the library, on the host and in kernels alike.
+template <class T, int N, access How = access::any>
 struct pack {
   using mask = pack_mask<N>;
   static constexpr int size = N;
@@ -87,10 +93,10 @@ struct pack {
   friend RLHF_HD RLHF_INLINE mask operator>=(const pack& a, const pack& b) { return b <= a; }
 };
 
-template <class T, int N, bool Stored>
-struct number_traits<pack<T, N, Stored>> {
+template <class T, int N, access How>
+struct number_traits<pack<T, N, How>> {
   using scalar = T;
-  using value = pack<T, N, Stored>;
+  using value = pack<T, N, How>;
   using mask = pack_mask<N>;
   using one = number_traits<T>;
 
@@ -204,58 +210,49 @@ RLHF_HD RLHF_INLINE void write(S* p, const Words& w) {
 
 }  // namespace pack_detail
 
-/// Reads and writes in one piece where the address allows it, else one by one: right at any address.
-template <class T, int N, bool Stored>
-struct memory_traits<pack<T, N, Stored>> {
-  using P = pack<T, N, Stored>;
+template <class T, int N, access How>
+struct memory_traits<pack<T, N, How>> {
+  using P = pack<T, N, How>;
   static constexpr int lanes = N;
-  static constexpr bool whole = (N & (N - 1)) == 0 && N > 1;
 
   template <class S>
   static RLHF_HD RLHF_INLINE P load(const S* p) {
     P x;
-    if constexpr (whole) {
-      using words = pack_detail::words<S, N>;
-      if (pack_detail::aligned<S, N>(p)) {
-        const words w = pack_detail::read<words>(p);
-        for (int j = 0; j < N; ++j) x.v[j] = memory_traits<T>::load(w.s + j);
-        return x;
-      }
+    if (in_one_piece(p)) {
+      const auto w = pack_detail::read<pack_detail::words<S, N>>(p);
+      for (int j = 0; j < N; ++j) x.v[j] = memory_traits<T>::load(w.s + j);
+    } else {
+      for (int j = 0; j < N; ++j) x.v[j] = memory_traits<T>::load(p + j);
     }
-    for (int j = 0; j < N; ++j) x.v[j] = memory_traits<T>::load(p + j);
     return x;
   }
   template <class S>
   static RLHF_HD RLHF_INLINE void store(S* p, const P& x) {
-    if constexpr (Stored) store_all(p, x);
+    if constexpr (How != access::dry) {
+      if (in_one_piece(p)) {
+        pack_detail::words<S, N> w;
+        for (int j = 0; j < N; ++j) memory_traits<T>::store(w.s + j, x.v[j]);
+        pack_detail::write(p, w);
+      } else {
+        for (int j = 0; j < N; ++j) memory_traits<T>::store(p + j, x.v[j]);
+      }
+    }
   }
   static RLHF_HD RLHF_INLINE pack_mask<N> load_mask(const std::uint8_t* p) {
     pack_mask<N> m;
-    if constexpr (whole) {
-      using words = pack_detail::words<std::uint8_t, N>;
-      if (pack_detail::aligned<std::uint8_t, N>(p)) {
-        const words w = pack_detail::read<words>(p);
-        for (int j = 0; j < N; ++j) m.v[j] = w.s[j] != 0;
-        return m;
-      }
+    if (in_one_piece(p)) {
+      const auto w = pack_detail::read<pack_detail::words<std::uint8_t, N>>(p);
+      for (int j = 0; j < N; ++j) m.v[j] = w.s[j] != 0;
+    } else {
+      for (int j = 0; j < N; ++j) m.v[j] = p[j] != 0;
     }
-    for (int j = 0; j < N; ++j) m.v[j] = p[j] != 0;
     return m;
   }
 
  private:
   template <class S>
-  static RLHF_HD RLHF_INLINE void store_all(S* p, const P& x) {
-    if constexpr (whole) {
-      using words = pack_detail::words<S, N>;
-      if (pack_detail::aligned<S, N>(p)) {
-        words w;
-        for (int j = 0; j < N; ++j) memory_traits<T>::store(w.s + j, x.v[j]);
-        pack_detail::write(p, w);
-        return;
-      }
-    }
-    for (int j = 0; j < N; ++j) memory_traits<T>::store(p + j, x.v[j]);
+  [[nodiscard]] static RLHF_HD RLHF_INLINE bool in_one_piece(const S* p) {
+    return How == access::aligned || pack_detail::aligned<S, N>(p);
   }
 };
 

@@ -61,8 +61,8 @@ struct lanes_of_number {
     return x;
   }
 };
-template <class T, int N, bool Stored>
-struct lanes_of_number<pack<T, N, Stored>> {
+template <class T, int N, access How>
+struct lanes_of_number<pack<T, N, How>> {
   static constexpr int size = N;
   template <class W>
   [[nodiscard]] static RLHF_HD RLHF_INLINE auto& at(W& x, int j) {
@@ -182,11 +182,12 @@ struct sequence_walk {
   /// The elements of pack p that lie in the part.
   template <bool Store, class Scan>
   RLHF_HD RLHF_INLINE void share(std::int64_t s, segment part, std::int64_t p, Scan& scan) const {
+    constexpr access how = Store ? access::any : access::dry;
     const std::int64_t begin = launch::larger(part.begin, p * lanes), end = launch::smaller(part.end, (p + 1) * lanes);
     if (packs && end - begin == lanes) {
-      kernel.template operator()<pack<T, lanes, Store>>(s, begin, scan);
+      kernel.template operator()<pack<T, lanes, how>>(s, begin, scan);
     } else {
-      for (std::int64_t i = end - 1; i >= begin; --i) kernel.template operator()<pack<T, 1, Store>>(s, i, scan);
+      for (std::int64_t i = end - 1; i >= begin; --i) kernel.template operator()<pack<T, 1, how>>(s, i, scan);
     }
   }
 };

@@ -13,7 +13,8 @@ namespace rlhf::inline v1 {
 
 namespace walk_detail {
 
-// What a column's function may tell of itself: `stored`, the type of what it reads, and `origin()`, where column 0 lies.
+// What a column's function may tell of itself: `stored`, the type of all it reads and writes, and `origin()`, where its column 0
+// lies: null where its arrays lie differently against 16 bytes. Packs are then read and written in one piece.
 template <class F, class T>
 struct stored_of {
   using type = T;
@@ -24,6 +25,9 @@ struct stored_of<F, T> {
   using type = typename F::stored;
 };
 
+template <class F>
+concept placed_in_memory = requires(const F& f) { f.origin(); };
+
 /// Columns before the first whole pack, and how many packs there are.
 struct cut {
   std::int64_t head = 0, packs = 0, tail = 0;  ///< tail: the first column after the packs
@@ -31,11 +35,10 @@ struct cut {
 template <int N, class F>
 [[nodiscard]] RLHF_HD RLHF_INLINE cut cut_of(std::int64_t n, const F& f) {
   cut c;
-  if constexpr (requires { f.origin(); }) {
+  if constexpr (placed_in_memory<F>) {
     constexpr std::uintptr_t size = sizeof(*f.origin());
     const std::uintptr_t over = reinterpret_cast<std::uintptr_t>(f.origin()) % (size * N);
-    // An address between elements of its own type is legal on no device; such a row is walked one by one.
-    if (over % size != 0) return {n, 0, n};
+    if (f.origin() == nullptr || over % size != 0) return {n, 0, n};  // one by one
     c.head = over == 0 ? 0 : static_cast<std::int64_t>((size * N - over) / size);
     c.head = c.head < n ? c.head : n;
   }
@@ -49,8 +52,8 @@ concept in_two_steps =
     requires(const F& f) { f.template place<V>(std::int64_t{}, f.template fetch<V>(std::int64_t{})); };
 
 /// Adds what stands at the columns from j; several at once where the state takes them so, with their places where it asks.
-template <class State, class T, int N>
-RLHF_HD RLHF_INLINE void add(State& state, const pack<T, N>& z, std::int64_t j) {
+template <class State, class T, int N, access How>
+RLHF_HD RLHF_INLINE void add(State& state, const pack<T, N, How>& z, std::int64_t j) {
   if constexpr (requires { state.add_at(z.v, j); }) {
     state.add_at(z.v, j);
   } else if constexpr (requires { state.add_all(z.v); }) {
@@ -109,10 +112,14 @@ struct next_largest {
 /// a state may have `add_at(z, j)`, and finds the largest of a row.
 template <class T, class Group>
 class walking_team {
-  static constexpr int batch = 4;  ///< packs that a thread has on their way at a time
   static constexpr int width = Group::width;
   template <class F>
   static constexpr int lanes = static_cast<int>(16 / sizeof(typename walk_detail::stored_of<F, T>::type));
+  template <class F>
+  using number_of = pack<T, lanes<F>, walk_detail::placed_in_memory<F> ? access::aligned : access::any>;
+  /// Packs that a thread has on their way at a time: as many as it has registers to hold.
+  template <class F>
+  static constexpr int batch_of = lanes<F> >= 16 ? 1 : 16 / lanes<F>;
 
  public:
   static constexpr bool knows_places = true;
@@ -164,7 +171,8 @@ class walking_team {
  private:
   template <class F>
   static RLHF_HD RLHF_INLINE void each_share(int t, std::int64_t n, const F& f) {
-    using V = pack<T, lanes<F>>;
+    using V = number_of<F>;
+    constexpr int batch = batch_of<F>;
     const walk_detail::cut c = walk_detail::cut_of<V::size>(n, f);
     for (std::int64_t j = t; j < c.head; j += width) f.template operator()<T>(j);
     std::int64_t p = t;
@@ -181,7 +189,8 @@ class walking_team {
   }
   template <class F, class State>
   static RLHF_HD RLHF_INLINE void reduce_share(int t, std::int64_t n, const F& f, State& state) {
-    using V = pack<T, lanes<F>>;
+    using V = number_of<F>;
+    constexpr int batch = batch_of<F>;
     const walk_detail::cut c = walk_detail::cut_of<V::size>(n, f);
     for (std::int64_t j = t; j < c.head; j += width) walk_detail::add_one(state, f.template operator()<T>(j), j);
     std::int64_t p = t;
