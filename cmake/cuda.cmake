@@ -2,7 +2,17 @@
 
 include(CheckLanguage)
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-  set(CMAKE_CUDA_ARCHITECTURES 90-real)  # `native` would fail on a machine without a GPU
+  # `native` would fail on a machine without a GPU.
+  find_program(RLHF_NVIDIA_SMI nvidia-smi)
+  set(devices "")
+  if(RLHF_NVIDIA_SMI)
+    execute_process(COMMAND ${RLHF_NVIDIA_SMI} --list-gpus OUTPUT_VARIABLE devices ERROR_QUIET)
+  endif()
+  if(devices MATCHES "GPU 0")
+    set(CMAKE_CUDA_ARCHITECTURES native)
+  else()
+    set(CMAKE_CUDA_ARCHITECTURES 90-real)
+  endif()
 endif()
 check_language(CUDA)
 if(CMAKE_CUDA_COMPILER)

@@ -54,6 +54,16 @@ if(NOT TARGET nlohmann_json::nlohmann_json OR NOT TARGET CLI11::CLI11)
                  "(Debian: nlohmann-json3-dev, libcli11-dev; upstream: https://github.com/nlohmann/json, https://github.com/CLIUtils/CLI11)")
 endif()
 
+# Thrust once more, on its OpenMP system.
+if(TARGET rlhf_thrust)
+  find_package(OpenMP QUIET COMPONENTS CXX)
+  if(TARGET OpenMP::OpenMP_CXX)
+    rlhf_thrust_system(rlhf_thrust_omp OMP rlhf_core OpenMP::OpenMP_CXX)
+  else()
+    message(STATUS "rlhf: Thrust's OpenMP system is not tested, this compiler has no OpenMP")
+  endif()
+endif()
+
 # -fno-math-errno and -fno-trapping-math keep NaN, infinities and signed zeros; -ffast-math does not and is refused.
 add_library(rlhf_numerics INTERFACE)
 target_compile_options(rlhf_numerics INTERFACE

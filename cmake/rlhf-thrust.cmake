@@ -22,3 +22,15 @@ if(NOT TARGET rlhf_thrust_cpp)
       $<TARGET_PROPERTY:rlhf_thrust_cpp,INTERFACE_INCLUDE_DIRECTORIES>)
   endif()
 endif()
+
+# rlhf_thrust_system(target system [libraries]): Thrust on another of its CPU systems, OMP or TBB, as a target. Everything in one
+# translation unit is for one system; units for different ones may be linked together.
+function(rlhf_thrust_system target system)
+  add_library(${target} INTERFACE)
+  foreach(property INTERFACE_INCLUDE_DIRECTORIES INTERFACE_SYSTEM_INCLUDE_DIRECTORIES)
+    set_target_properties(${target} PROPERTIES ${property} $<TARGET_PROPERTY:rlhf_thrust_cpp,${property}>)
+  endforeach()
+  target_compile_definitions(${target} INTERFACE
+    THRUST_HOST_SYSTEM=THRUST_HOST_SYSTEM_CPP THRUST_DEVICE_SYSTEM=THRUST_DEVICE_SYSTEM_${system})
+  target_link_libraries(${target} INTERFACE ${ARGN})
+endfunction()
