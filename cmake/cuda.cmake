@@ -20,7 +20,9 @@ if(CMAKE_CUDA_COMPILER)
   set(RLHF_NVCC ${CMAKE_CUDA_COMPILER})
   add_library(rlhf_cuda_flags INTERFACE)
   target_compile_options(rlhf_cuda_flags INTERFACE
-    $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --extended-lambda --expt-relaxed-constexpr --diag-suppress=20012>)
+    $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20 --extended-lambda --expt-relaxed-constexpr --diag-suppress=20012
+      -Xcompiler=-Wall,-Wextra>
+    $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${RLHF_WERROR}>>:--Werror=all-warnings>)
 elseif(RLHF_CUDA STREQUAL "ON")
   message(FATAL_ERROR "rlhf: RLHF_CUDA is ON, but nvcc was not found (the CUDA toolkit, 13.0 or later)")
 else()

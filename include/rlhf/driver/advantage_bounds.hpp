@@ -45,6 +45,8 @@ struct advantage_bounding {
     requires backend<B>
   status operator()(B& be, const bounding_inputs<T, Space>& in,
                     const std::type_identity_t<view<T, 1, Space>>& out) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
     constexpr const char* name = "advantage_bounding";
     const std::int64_t n = in.advantage.extent;
     if (!in.advantage && n > 0) return remark::null(name, "advantage");

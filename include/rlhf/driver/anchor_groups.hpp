@@ -82,6 +82,8 @@ struct anchor_groups {
     requires backend<B>
   status operator()(B& be, const layout<typename B::space>& episodes, const anchor_inputs<T, Space>& in,
                     const std::type_identity_t<view<T, 1, Space>>& out) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
     using namespace anchor_detail;
     constexpr const char* name = "anchor_groups";
     if constexpr (std::same_as<Space, host_space>)

@@ -64,6 +64,8 @@ struct reward_combination {
     requires backend<B>
   status operator()(B& be, const rewards_inputs<T, Space>& in,
                     const std::type_identity_t<view<T, 1, Space>>& out) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
     if (auto s = combined_detail::check("reward_combination", in, out); !s) return s;
     if (auto s = how.check(); !s) return s;
     return be.map(in.rewards.rows, combined_detail::combine<T, Space>{how, in, out}, nullptr);
@@ -84,6 +86,8 @@ struct decoupled_groups {
     requires backend<B>
   status operator()(B& be, const grouping<Space>& groups, const rewards_inputs<T, Space>& in,
                     const std::type_identity_t<view<T, 1, Space>>& out) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
     constexpr const char* name = "decoupled_groups";
     if (auto s = combined_detail::check(name, in, out); !s) return s;
     const std::int64_t n = in.rewards.rows, functions = in.rewards.columns;

@@ -100,6 +100,8 @@ struct rows_kernel {
 template <class B, class L = float, class T = compute_t<L>, class Space = typename B::space>
   requires backend<B>
 status cosine_distance(B& be, const cosine_inputs<L, Space>& in, const cosine_outputs<L, T, Space>& out) {
+  static_assert(std::same_as<Space, typename B::space>,
+                "rlhf: these views live in another memory space than the backend works in");
   constexpr const char* name = "cosine_distance";
   const std::int64_t rows = in.x.rows;
   if (rows > 0 && !in.x) return remark::null(name, "x");

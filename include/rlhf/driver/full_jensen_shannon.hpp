@@ -108,6 +108,8 @@ struct mixture_rows {
 template <class B, class L = float, class T = compute_t<L>, class Space = typename B::space>
   requires backend<B>
 status full_jensen_shannon(B& be, full_kl_inputs<L, Space> in, const full_kl_outputs<L, T, Space>& out, double beta) {
+  static_assert(std::same_as<Space, typename B::space>,
+                "rlhf: these views live in another memory space than the backend works in");
   if (!(beta >= 0 && beta <= 1)) return remark::argument("full_jensen_shannon", "beta", beta, "0 <= beta <= 1");
   in.direction = beta > 0 ? kl_direction::reverse : kl_direction::forward;
   if (beta <= 0 || beta >= 1) return full_kl(be, in, out);

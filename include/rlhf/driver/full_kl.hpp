@@ -159,6 +159,8 @@ template <class L, class T, class Space>
 template <class B, class L = float, class T = compute_t<L>, class Space = typename B::space>
   requires backend<B>
 status full_kl(B& be, full_kl_inputs<L, Space> in, const full_kl_outputs<L, T, Space>& out) {
+  static_assert(std::same_as<Space, typename B::space>,
+                "rlhf: these views live in another memory space than the backend works in");
   if (auto s = full_kl_detail::check("full_kl", in, out); !s) return s;
   return in.direction == kl_direction::forward
              ? be.rows(in.logits.rows, full_kl_detail::rows_kernel<T, L, Space, true>{in, out}, nullptr)

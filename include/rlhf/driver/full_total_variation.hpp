@@ -93,6 +93,8 @@ struct total_variation_rows {
 template <class B, class L = float, class T = compute_t<L>, class Space = typename B::space>
   requires backend<B>
 status full_total_variation(B& be, full_kl_inputs<L, Space> in, const full_kl_outputs<L, T, Space>& out) {
+  static_assert(std::same_as<Space, typename B::space>,
+                "rlhf: these views live in another memory space than the backend works in");
   if (auto s = full_kl_detail::check("full_total_variation", in, out); !s) return s;
   return be.rows(in.logits.rows, full_kl_detail::total_variation_rows<T, L, Space>{in, out}, nullptr);
 }

@@ -44,6 +44,8 @@ template <class B, class T = float, class Space = typename B::space>
 status future_weights(B& be, const layout<typename B::space>& sequences, const future_weight& how,
                       const view<const T, 1, Space>& logp, const view<const T, 1, Space>& old_logp,
                       view<const T, 1, Space> advantage, const mask_view<Space>& mask, const view<T, 1, Space>& out) {
+  static_assert(std::same_as<Space, typename B::space>,
+                "rlhf: these views live in another memory space than the backend works in");
   constexpr const char* name = "future_weights";
   const std::int64_t n = sequences.tokens;
   if constexpr (std::same_as<Space, host_space>)

@@ -98,6 +98,8 @@ struct grouped {
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
   status operator()(B& be, const group_inputs<T, Space>& in, const std::type_identity_t<view<T, 1, Space>>& out) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
     static_assert(
         !requires { Estimator::scans; },
         "rlhf: this estimator runs along the tokens of a sequence, not over the responses of a group: call "

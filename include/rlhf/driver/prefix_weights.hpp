@@ -87,6 +87,8 @@ template <class B, class T = float, class Space = typename B::space>
 status prefix_weights(B& be, const layout<typename B::space>& sequences, const prefix_weight& how,
                       const view<const T, 1, Space>& advantage, const mask_view<Space>& mask,
                       const view<T, 1, Space>& out) {
+  static_assert(std::same_as<Space, typename B::space>,
+                "rlhf: these views live in another memory space than the backend works in");
   constexpr const char* name = "prefix_weights";
   const std::int64_t n = sequences.tokens;
   if constexpr (std::same_as<Space, host_space>)

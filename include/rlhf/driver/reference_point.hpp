@@ -88,6 +88,8 @@ struct kto_reference_point {
     requires backend<B>
   status operator()(B& be, const log_ratio_inputs<T, Space>& in,
                     const std::type_identity_t<view<T, 1, Space>>& kl) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
     using namespace reference_point_detail;
     constexpr const char* name = "kto_reference_point";
     if (auto s = reference_point_detail::check(in, name); !s) return s;
@@ -118,6 +120,8 @@ struct running_reference {
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
   status update(B& be, const log_ratio_inputs<T, Space>& in) {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
     using namespace reference_point_detail;
     constexpr const char* name = "running_reference";
     if (!(beta > 0)) return remark::argument(name, "beta", beta, "more than 0");

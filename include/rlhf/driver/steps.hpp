@@ -67,6 +67,8 @@ struct rollout_values {
     requires backend<B>
   status operator()(B& be, const layout<typename B::space>& rollouts, const view<const T, 1, Space>& returns,
                     const std::type_identity_t<rollout_value_outputs<T, Space>>& out) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
     constexpr const char* name = "rollout_values";
     if constexpr (std::same_as<Space, host_space>)
       if (auto s = rlhf::check(rollouts, name, "rollouts", "rollouts.offsets"); !s) return s;
@@ -97,6 +99,8 @@ struct steps_to_tokens {
     requires backend<B>
   status operator()(B& be, const layout<typename B::space>& sequences, const step_inputs<T, Space>& in,
                     const std::type_identity_t<view<T, 1, Space>>& out) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
     constexpr const char* name = "steps_to_tokens";
     const std::int64_t n = sequences.tokens;
     if constexpr (std::same_as<Space, host_space>) {

@@ -117,6 +117,8 @@ template <class B, class L = float, class T = compute_t<L>, class Space = typena
 status surviving_mass(B& be, const view<const L, 2, Space>& logits, const truncation& how,
                       const view<T, 1, Space>& log_mass, double temperature = 1, std::int64_t vocabulary = 0,
                       const mask_view<Space>& mask = {}) {
+  static_assert(std::same_as<Space, typename B::space>,
+                "rlhf: these views live in another memory space than the backend works in");
   constexpr const char* name = "surviving_mass";
   const std::int64_t rows = logits.rows;
   if (rows > 0 && !logits) return remark::null(name, "logits");

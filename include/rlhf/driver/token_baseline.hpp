@@ -137,6 +137,8 @@ struct token_baseline {
     requires backend<B>
   status operator()(B& be, const layout<typename B::space>& sequences, const token_baseline_inputs<T, Space>& in,
                     const token_baseline_outputs<T, Space>& out) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
     using namespace token_baseline_detail;
     constexpr const char* name = "token_baseline";
     if constexpr (std::same_as<Space, host_space>)

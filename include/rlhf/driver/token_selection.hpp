@@ -221,6 +221,8 @@ template <class B, class Choice, class T = float, class Space = typename B::spac
   requires backend<B>
 status select_tokens(B& be, const layout<typename B::space>& sequences, const Choice& choice,
                      const selection_inputs<T, Space>& inputs, const view<std::uint8_t, 1, Space>& out) {
+  static_assert(std::same_as<Space, typename B::space>,
+                "rlhf: these views live in another memory space than the backend works in");
   using namespace selection_detail;
   constexpr const char* name = "select_tokens";
   const std::int64_t n = sequences.tokens;

@@ -121,6 +121,8 @@ struct top_k_rows {
 template <class B, class L = float, class T = compute_t<L>, class Space = typename B::space, class Index = std::int32_t>
   requires backend<B>
 status top_k(B& be, top_k_inputs<L, Space> in, const top_k_outputs<T, Space, Index>& out) {
+  static_assert(std::same_as<Space, typename B::space>,
+                "rlhf: these views live in another memory space than the backend works in");
   constexpr const char* name = "top_k";
   const std::int64_t rows = in.logits.rows, k = out.logp.columns;
   if (rows > 0 && !in.logits) return remark::null(name, "logits");

@@ -202,6 +202,8 @@ struct top_k_divergence {
     requires backend<B>
   status operator()(B& be, const top_k_divergence_inputs<L, T, Space, Index>& in,
                     const full_kl_outputs<L, T, Space>& out) const {
+    static_assert(std::same_as<Space, typename B::space>,
+                  "rlhf: these views live in another memory space than the backend works in");
     constexpr const char* name = "top_k_divergence";
     const std::int64_t rows = in.logits.rows, k = in.token.columns;
     if (auto s = check(); !s) return s;
