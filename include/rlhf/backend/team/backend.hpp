@@ -39,14 +39,15 @@ class team_backend : public Executor {
   }
   template <class Kernel>
   status segment_reduce(const layout<space>& sequences, Kernel kernel) {
+    constexpr const char* name = "segment_reduce";
     const team_detail::segment_reduce_body<Kernel, space> body{kernel, sequences};
-    switch (launch::reduce_width(sequences.sequences, sequences.tokens)) {
-      case 8:
-        return each_sequence<8>("segment_reduce", sequences, body);
-      case 32:
-        return each_sequence<32>("segment_reduce", sequences, body);
-      default:
-        return each_sequence<launch::block_threads>("segment_reduce", sequences, body);
+    if constexpr (Kernel::sums + Kernel::maxima == 0) {
+      return each_sequence<1>(name, sequences, body);  // all is in `finish`, which one thread does
+    } else {
+      const int width = launch::reduce_width(sequences.sequences, sequences.tokens);
+      if (width == 8) return each_sequence<8>(name, sequences, body);
+      if (width == 32) return each_sequence<32>(name, sequences, body);
+      return each_sequence<launch::block_threads>(name, sequences, body);
     }
   }
   template <class Kernel>
@@ -54,7 +55,7 @@ class team_backend : public Executor {
     constexpr const char* name = "segment_scan";
     if constexpr (requires { kernel.unit_stride(); }) {
       const launch::scan_plan plan =
-          launch::plan_scan(sequences.sequences, sequences.tokens, team_detail::sequence_walk<Kernel>::lanes);
+          launch::plan_scan(sequences.sequences, sequences.tokens, team_detail::sequence_walk<Kernel>::share_of_thread);
       const team_detail::scan_body<Kernel, space> body{kernel, sequences};
       if (plan.width == 32) return each_sequence<32>(name, sequences, body);
       if (plan.chunks == 1) return each_sequence<launch::block_threads>(name, sequences, body);

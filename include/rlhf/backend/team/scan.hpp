@@ -1,7 +1,7 @@
 #pragma once
 // The recurrences of a sequence by a group of threads: y_i = b_i + a_i y_{i+1}, from the last element to the first.
 //
-// A tile is a pack for each thread, the first thread having the last pack. A thread first runs the kernel on its pack to find the
+// A tile is a few packs for each thread, the first thread having the last ones. A thread first runs the kernel on them to find the
 // map from what comes in to what goes out (an affine one for each recurrence; nothing is stored), the group composes those,
 // and the thread runs the kernel again on what really comes in. A recurrence that reads another one's results is right once
 // that one is: so the maps are found `depth` times. Everything is done in an order that depends on the lengths alone.
@@ -139,6 +139,7 @@ struct sequence_walk {
   using T = typename Kernel::scalar;
   static constexpr int K = Kernel::scans;
   static constexpr int lanes = static_cast<int>(16 / sizeof(T));
+  static constexpr int share_of_thread = 2 * lanes;  ///< more would cost registers, less more steps of the group's scan
   using maps = affine_maps<T, K>;
   using carries = carried<T, K>;
 
@@ -150,7 +151,7 @@ struct sequence_walk {
   RLHF_HD RLHF_INLINE maps walk(Group& group, std::int64_t s, segment part, carries& carry) const {
     maps all = maps::identity();
     if (part.begin >= part.end) return all;
-    const std::int64_t first = part.begin / lanes, last = launch::ceil_div(part.end, lanes);
+    const std::int64_t first = part.begin / share_of_thread, last = launch::ceil_div(part.end, share_of_thread);
     for (std::int64_t top = last; top > first; top -= Group::width) {
       typename Group::template per<maps> map;
       typename Group::template per<carries> in;
@@ -179,15 +180,16 @@ struct sequence_walk {
   }
 
  private:
-  /// The elements of pack p that lie in the part.
+  /// The elements of a thread's share p that lie in the part, from the last to the first.
   template <bool Store, class Scan>
   RLHF_HD RLHF_INLINE void share(std::int64_t s, segment part, std::int64_t p, Scan& scan) const {
     constexpr access how = Store ? access::any : access::dry;
-    const std::int64_t begin = launch::larger(part.begin, p * lanes), end = launch::smaller(part.end, (p + 1) * lanes);
-    if (packs && end - begin == lanes) {
-      kernel.template operator()<pack<T, lanes, how>>(s, begin, scan);
-    } else {
-      for (std::int64_t i = end - 1; i >= begin; --i) kernel.template operator()<pack<T, 1, how>>(s, i, scan);
+    const std::int64_t begin = launch::larger(part.begin, p * share_of_thread);
+    for (std::int64_t i = launch::smaller(part.end, (p + 1) * share_of_thread); i > begin;) {
+      if (packs && i % lanes == 0 && i - lanes >= begin)
+        kernel.template operator()<pack<T, lanes, how>>(s, i -= lanes, scan);
+      else
+        kernel.template operator()<pack<T, 1, how>>(s, --i, scan);
     }
   }
 };
@@ -238,7 +240,7 @@ struct scan_chunks_body {
       const std::int64_t s = g / chunks;
       const segment whole = sequences[s];
       const launch::range part =
-          launch::chunk(whole.begin, whole.end, g - s * chunks, chunks, sequence_walk<Kernel>::lanes);
+          launch::chunk(whole.begin, whole.end, g - s * chunks, chunks, sequence_walk<Kernel>::share_of_thread);
       carried<T, K> carry = into[g];
       const affine_maps<T, K> found = all.template walk<Store>(group, s, {part.begin, part.end}, carry);
       if constexpr (!Store) group.once([&] { map[g] = found; });
