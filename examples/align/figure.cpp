@@ -27,7 +27,8 @@ std::string draw(const std::filesystem::path& folder, const figure& f) {
   const std::size_t height = 430 + (f.lines.size() > 8 ? (f.lines.size() - 5) / 4 * 20 : 0);
   script << "set terminal svg size 760," << height << " dynamic font 'sans-serif,13' background '#ffffff'\n"
          << "set output '" << f.name << ".svg'\nset grid lc rgb '#dddddd'\nset border 3 lc rgb '#555555'\n"
-         << "set tics nomirror\nset key outside bottom center horizontal\nset offsets graph 0.02, graph 0.02, graph "
+         << "set tics nomirror\nset key outside bottom center horizontal noenhanced\nset offsets graph 0.02, graph "
+            "0.02, graph "
             "0.05, graph 0.05\n"
          << "set xlabel '" << f.x << "'\nset ylabel '" << f.y << "'\n";
   std::string plots;
@@ -35,8 +36,16 @@ std::string draw(const std::filesystem::path& folder, const figure& f) {
     const series& s = f.lines[k];
     if (s.x.empty()) continue;
     script << "$b" << k << " << EOD\n";
-    for (std::size_t i = 0; i < s.x.size(); ++i) script << s.x[i] << ' ' << s.y[i] << '\n';
+    const bool band = s.low.size() == s.x.size() && s.high.size() == s.x.size();
+    for (std::size_t i = 0; i < s.x.size(); ++i) {
+      script << s.x[i] << ' ' << s.y[i];
+      if (band) script << ' ' << s.low[i] << ' ' << s.high[i];
+      script << '\n';
+    }
     script << "EOD\n";
+    if (band)
+      plots += (plots.empty() ? "$b" : ", $b") + std::to_string(k) + " using 1:3:4 with filledcurves fc rgb '" +
+               s.color + "' fs transparent solid 0.15 noborder notitle";
     plots += (plots.empty() ? "" : ", ") + ("$b" + std::to_string(k)) + " using 1:2 with " +
              (s.faint || s.x.size() > 40 ? "lines lw " + std::string(s.faint ? "1" : "1.5")
                                          : std::string("linespoints pt 7 ps 0.4 lw 2")) +

@@ -11,7 +11,8 @@ struct series {
   std::string title = {}, color = {};
   std::vector<double> x = {}, y = {};
   bool dashed = false;
-  bool faint = false;  ///< thin: one of many
+  bool faint = false;                       ///< thin: one of many
+  std::vector<double> low = {}, high = {};  ///< a band around it; empty: none
 };
 
 struct figure {

@@ -6,9 +6,9 @@
 
 #include <cstdio>
 #include <exception>
-#include <stdexcept>
 #include <string>
 
+#include "align/comparison.hpp"
 #include "align/files/save.hpp"
 #include "align/pipeline.hpp"
 #include "align/report.hpp"
@@ -17,18 +17,6 @@
 namespace {
 
 using namespace align;
-
-task task_of(const settings& s) {
-  switch (s.subject()) {
-    case subject::names:
-      return names_task(s);
-    case subject::stories:
-      return stories_task(s);
-    case subject::pairs:
-      return pairs_task(s);
-  }
-  throw std::logic_error("no such subject");
-}
 
 void print(const run_plan& plan) {
   std::printf("%-20s %10s %10s\n", "stage", "steps", "seconds");
@@ -42,11 +30,7 @@ void align_model(settings s) {
   const task t = task_of(s);
   if (s.plan) return print(plan_pipeline(s, t));
   require_writable(s.out);
-  const double need = disk_need(s, t), room = static_cast<double>(free_bytes(s.out));
-  if (room < need)
-    throw std::runtime_error("--out: the run needs about " +
-                             std::to_string(static_cast<long long>(need / 1048576) + 1) + " MiB in " + s.out +
-                             ", where " + std::to_string(static_cast<long long>(room / 1048576)) + " MiB are free");
+  require_room(s.out, disk_need(s, t));
   run_folder folder({.folder = s.out, .identity = identity(s), .resume = s.resume, .anew = s.anew, .keep = s.keep});
   const run_results results = run_pipeline(s, t, folder);
   write_report(s, t, results);
@@ -65,6 +49,9 @@ int main(int argc, char** argv) {
     flush_subnormals();
     if (!asked.compare.empty()) {
       write_comparison(asked.compare, asked.run.out);
+      std::printf("report: %s/report.html\n", asked.run.out.c_str());
+    } else if (!asked.variants.empty()) {
+      run_comparison(asked);
       std::printf("report: %s/report.html\n", asked.run.out.c_str());
     } else {
       align_model(asked.run);

@@ -33,7 +33,25 @@ void overoptimise(workshop& w) {
   ppo_proxy(w, proxy);
 }
 
+/// What all methods are held against.
+void measure_before(workshop& w) {
+  if (w.done("frontier")) return;
+  w.measure_start();
+  w.best_of_n();
+  w.close("frontier");
+}
+
 }  // namespace
+
+run_results prepare_pipeline(const settings& s, const task& t, run_folder& folder) {
+  workshop w(s, t, folder);
+  if (folder.complete()) return std::move(w.results());
+  (void)w.start();
+  (void)w.reward();
+  measure_before(w);
+  w.finish_run();
+  return std::move(w.results());
+}
 
 run_results run_pipeline(const settings& s, const task& t, run_folder& folder) {
   workshop w(s, t, folder);
@@ -53,11 +71,7 @@ run_results run_pipeline(const settings& s, const task& t, run_folder& folder) {
   if (trains || named("reward_model")) (void)w.reward();
   if (trains) {
     if ((needs & need::pairs) != 0) (void)w.pairs();
-    if (!w.done("frontier")) {
-      w.measure_start();
-      w.best_of_n();
-      w.close("frontier");
-    }
+    measure_before(w);
     for (const algorithm_entry* a : methods)
       if (a->run != nullptr && !w.done(a->name)) a->run(w);
     if (s.overoptimise) overoptimise(w);

@@ -13,6 +13,9 @@ namespace align {
 /// Runs everything, or what is left of it, in `folder`. Throws std::exception with a message fit for a user.
 [[nodiscard]] run_results run_pipeline(const settings& s, const task& t, run_folder& folder);
 
+/// Only what comes before all methods: the start, its reward and best-of-n.
+[[nodiscard]] run_results prepare_pipeline(const settings& s, const task& t, run_folder& folder);
+
 /// What a stage of the run will take.
 struct stage_plan {
   std::string name;

@@ -27,6 +27,7 @@ struct ppo_recipe {
 struct rto_recipe {
   double beta1 = 0.1;  ///< weight of the DPO policy's reward per token
   double clip = 0.5;   ///< of that reward, on either side
+  double score = 1;    ///< beta3, weight of the reward itself
 };
 
 struct group_recipe {
@@ -45,6 +46,7 @@ struct online_recipe {
 struct dvpo_recipe {
   double kl = 0.05;  ///< of values between -1 and 1
   std::int64_t epochs = 2;
+  double lambda = 0.95;
 };
 
 struct vine_recipe {

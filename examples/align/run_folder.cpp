@@ -75,6 +75,20 @@ std::int64_t whole(const tensor_file& file, const std::string& key, const fs::pa
   return value;
 }
 
+void require_same_settings(const tensor_file& file, const fs::path& path, const fs::path& folder,
+                           const std::vector<std::string>& identity) {
+  const std::vector<std::string> then = lines_of(entry(file, "settings", path));
+  for (const std::string& now : identity)
+    if (std::find(then.begin(), then.end(), now) == then.end()) {
+      const std::string name = now.substr(0, now.find('=') + 1);
+      std::string was = "not set";
+      for (const std::string& line : then)
+        if (line.rfind(name, 0) == 0) was = "`" + line + "`";
+      throw std::runtime_error("--resume: " + folder.string() + " holds a run with other settings: it was " + was +
+                               ", and now is `" + now + "`; give the same ones, another --out, or --anew");
+    }
+}
+
 /// Appends text to a file and syncs it; what stands there stays when that fails.
 void append(const fs::path& path, const std::string& text) {
   const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -117,6 +131,14 @@ constexpr const char* csv_head = "stage,step,name,value\n";
 
 }  // namespace
 
+bool holds_finished(const fs::path& folder, const std::vector<std::string>& identity) {
+  const std::vector<fs::path> kept = checkpoints(folder);
+  if (kept.empty()) return false;
+  const tensor_file last = load_safetensors(kept.back());
+  require_same_settings(last, kept.back(), folder, identity);
+  return entry(last, "stage", kept.back()) == "run";
+}
+
 run_folder::run_folder(run_folder_options options) : options_(std::move(options)), folder_(options_.folder) {
   require_writable(folder_);
   require_writable(folder_ / "checkpoints");
@@ -143,6 +165,21 @@ run_folder::run_folder(run_folder_options options) : options_(std::move(options)
   for (const char* name : {"metrics.csv", "metrics.jsonl", "timing.json"}) fs::remove(folder_ / name, none);
   for (const auto& model : fs::directory_iterator(folder_ / "models", none)) fs::remove(model.path(), none);
   csv_ = csv_head;
+  if (!options_.after.empty()) begin_after(options_.after);
+}
+
+void run_folder::begin_after(const fs::path& other) {
+  const std::vector<fs::path> kept = checkpoints(other);
+  if (kept.empty()) refuse(other, "holds no run to go on after");
+  const tensor_file last = load_safetensors(kept.back());
+  if (entry(last, "stage", kept.back()) != "run")
+    refuse(other, "holds an unfinished run: there is nothing to go on after");
+  finished_ = lines_of(entry(last, "finished", kept.back()));
+  results_ = results_of(entry(last, "results", kept.back()), kept.back().string());
+  (void)read_timing(other);
+  results_.seconds = 0;
+  for (const auto& file : fs::directory_iterator(other / "models"))
+    save_file(folder_ / "models" / file.path().filename(), read_whole(file.path(), std::uint64_t{1} << 40));
 }
 
 fs::path run_folder::newest() const { return saved_ > 0 ? checkpoint_name(folder_, saved_) : fs::path{}; }
@@ -151,16 +188,7 @@ void run_folder::open_checkpoint(const fs::path& path) {
   const tensor_file file = load_safetensors(path);
   if (entry(file, "format", path) != format)
     refuse(path, "no checkpoint that this program can read: its format is `" + entry(file, "format", path) + "`");
-  const std::vector<std::string> then = lines_of(entry(file, "settings", path));
-  for (const std::string& now : options_.identity)
-    if (std::find(then.begin(), then.end(), now) == then.end()) {
-      const std::string name = now.substr(0, now.find('=') + 1);
-      std::string was = "not set";
-      for (const std::string& line : then)
-        if (line.rfind(name, 0) == 0) was = "`" + line + "`";
-      throw std::runtime_error("--resume: " + folder_.string() + " holds a run with other settings: it was " + was +
-                               ", and now is `" + now + "`; give the same ones, another --out, or --anew");
-    }
+  require_same_settings(file, path, folder_, options_.identity);
   saved_ = whole(file, "number", path);
   if (checkpoint_name(folder_, saved_) != path) refuse(path, "was renamed: it is number " + std::to_string(saved_));
   stage_ = entry(file, "stage", path);
@@ -181,19 +209,21 @@ void run_folder::open_checkpoint(const fs::path& path) {
   cut(folder_ / "metrics.csv", csv_size_);
   cut(folder_ / "metrics.jsonl", jsonl_size_);
 
-  // What the clock said is not worth an error.
+  seconds_before_ = results_.seconds = read_timing(folder_);
+}
+
+/// What the clock said goes into the results. That it cannot be read is not worth an error.
+double run_folder::read_timing(const fs::path& of) {
   std::error_code none;
-  if (const fs::path timing = folder_ / "timing.json"; fs::exists(timing, none)) {
-    const auto json = ordered_json::parse(as_text(read_whole(timing, std::uint64_t{1} << 26)), nullptr, false);
-    if (json.is_object()) {
-      seconds_before_ = json.value("seconds", 0.0);
-      results_.seconds = seconds_before_;
-      for (curve_point& p : results_.points) {
-        const std::string key = p.method + "/" + std::to_string(p.iteration);
-        if (json.contains("points") && json["points"].contains(key)) p.seconds = json["points"][key];
-      }
-    }
+  const fs::path timing = of / "timing.json";
+  if (!fs::exists(timing, none)) return 0;
+  const auto json = ordered_json::parse(as_text(read_whole(timing, std::uint64_t{1} << 26)), nullptr, false);
+  if (!json.is_object()) return 0;
+  for (curve_point& p : results_.points) {
+    const std::string key = p.method + "/" + std::to_string(p.iteration);
+    if (json.contains("points") && json["points"].contains(key)) p.seconds = json["points"][key];
   }
+  return json.value("seconds", 0.0);
 }
 
 bool run_folder::finished(const std::string& stage) const {

@@ -33,7 +33,11 @@ struct run_folder_options {
   bool resume = false;
   bool anew = false;
   std::int64_t keep = 2;
+  std::filesystem::path after = {};  ///< a finished run whose stages and results a new one begins with; empty: none
 };
+
+/// The folder holds a run that is over. One with other settings is an error that says which; std::runtime_error.
+[[nodiscard]] bool holds_finished(const std::filesystem::path& folder, const std::vector<std::string>& identity);
 
 /// The folder of a run.
 ///
@@ -83,6 +87,8 @@ class run_folder {
     std::int64_t steps = 0;
   };
   void open_checkpoint(const std::filesystem::path& file);
+  void begin_after(const std::filesystem::path& other);
+  double read_timing(const std::filesystem::path& of);
   void write_checkpoint(const std::string& stage, stage_position at, const std::vector<trained_part>& parts,
                         const run_results& results, double seconds);
   void write_timing(const run_results& results, double seconds) const;

@@ -6,12 +6,16 @@
 #include <fstream>
 #include <iterator>
 #include <numeric>
+#include <set>
+#include <stdexcept>
 #include <thread>
 
 #include "align/algorithms.hpp"
 
 namespace align {
 namespace {
+
+constexpr const char* methods_group = "Methods (docs/formulas)";
 
 constexpr const char* description =
     "Aligns a language model and reports how: supervised start, reward, then DPO, REBEL, PPO and RTO, or any that "
@@ -112,7 +116,7 @@ void declare(CLI::App& app, settings& s) {
       ->check(none_or_some)
       ->group(sizes);
 
-  const char* const methods = "Methods (docs/formulas)";
+  const char* const methods = methods_group;
   add("--dpo-beta", r.dpo.beta, "inverse temperature")->check(positive)->group(methods);
   add("--dpo-rate", r.dpo.rate, "learning rate")->check(positive)->group(methods);
   add("--dpo-batch", r.dpo.batch, "pairs of an update")->check(some)->group(methods);
@@ -130,6 +134,12 @@ void declare(CLI::App& app, settings& s) {
   add("--ppo-epochs", r.ppo.epochs, "passes over an iteration's responses")->check(some)->group(methods);
   add("--rto-beta1", r.rto.beta1, "weight of the DPO policy's reward per token")->check(non_negative)->group(methods);
   add("--rto-clip", r.rto.clip, "bound of that reward")->check(positive)->group(methods);
+  add("--rto-mode", s.rto_mode,
+      "where it is paid: at every token, summed up at the end of a sentence, summed up at the end, or at every token "
+      "and taken back at the end")
+      ->check(CLI::IsMember({"dense", "semi", "eos", "shaping_only"}))
+      ->group(methods);
+  add("--rto-score", r.rto.score, "weight of the reward itself, beta3")->check(non_negative)->group(methods);
   add("--ipo-beta", r.ipo_beta, "the margin per token is 1 / (2 beta)")->check(positive)->group(methods);
   add("--simpo-beta", r.simpo_beta, "scale of the log-probabilities per token")->check(positive)->group(methods);
   add("--simpo-gamma", r.simpo_gamma, "margin")->check(non_negative)->group(methods);
@@ -158,6 +168,11 @@ void declare(CLI::App& app, settings& s) {
       ->check(CLI::Range(0.0, 1.0))
       ->group(methods);
   add("--dvpo-kl", r.dvpo.kl, "weight of the KL to the start")->check(non_negative)->group(methods);
+  add("--dvpo-advantage", s.dvpo_advantage,
+      "of the frozen value: the next state's, one step, GAE, or GAE as the paper's authors released it")
+      ->check(CLI::IsMember({"action_value", "one_step", "gae", "released"}))
+      ->group(methods);
+  add("--dvpo-lambda", r.dvpo.lambda, "of GAE")->check(CLI::Range(0.0, 1.0))->group(methods);
   add("--dvpo-epochs", r.dvpo.epochs, "passes of the value over the pairs")->check(some)->group(methods);
   add("--vine-rollouts", r.vine.rollouts, "continuations of a state")->check(some)->group(methods);
   add("--vine-step", r.vine.step, "tokens between two states")->check(some)->group(methods);
@@ -185,12 +200,35 @@ std::size_t distance(const std::string& a, const std::string& b) {
   return row.back();
 }
 
-std::string nearest(const CLI::App& app, const std::string& name) {
+std::string nearest(const std::vector<std::string>& names, const std::string& name) {
   std::string best;
-  for (const CLI::Option* option : app.get_options())
-    for (const std::string& known : option->get_lnames())
-      if (best.empty() || distance(name, known) < distance(name, best)) best = known;
+  for (const std::string& known : names)
+    if (best.empty() || distance(name, known) < distance(name, best)) best = known;
   return best;
+}
+std::string nearest(const CLI::App& app, const std::string& name) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options())
+    names.insert(names.end(), option->get_lnames().begin(), option->get_lnames().end());
+  return nearest(names, name);
+}
+
+/// Calls `f(option)` for every setting that a file may hold.
+template <class F>
+void each_option(F&& f) {
+  settings none;
+  CLI::App app;
+  app.set_help_flag();
+  declare(app, none);
+  for (const CLI::Option* option : app.get_options()) f(*option);
+}
+std::vector<std::string> setting_names() {
+  std::vector<std::string> names;
+  each_option([&](const CLI::Option& option) { names.push_back(option.get_lnames().front()); });
+  return names;
+}
+bool contains(const std::vector<std::string>& list, const std::string& one) {
+  return std::find(list.begin(), list.end(), one) != list.end();
 }
 
 /// The name without dashes in front and without a value.
@@ -309,6 +347,105 @@ std::string with_values(const settings& s, const std::string& text) {
 
 }  // namespace
 
+settings with_options(const settings& s, const std::vector<std::string>& options) {
+  settings out = s;
+  CLI::App app;
+  app.set_help_flag();
+  declare(app, out);
+  std::vector<std::string> words;
+  for (auto it = options.rbegin(); it != options.rend(); ++it) {
+    const std::string name = it->substr(0, it->find('='));
+    if (const auto known = setting_names(); !contains(known, name))
+      throw std::invalid_argument("there is no setting `" + name + "`; the nearest is `" + nearest(known, name) + "`");
+    words.push_back("--" + *it);  // CLI11 reads them from the back
+  }
+  try {
+    app.parse(words);
+  } catch (const CLI::ParseError& trouble) {
+    throw std::invalid_argument(trouble.what());
+  }
+  return out;
+}
+
+variant variant_of(const std::string& text) {
+  std::vector<std::string> parts;
+  for (std::size_t begin = 0, end; begin <= text.size(); begin = end + 1) {
+    end = std::min(text.find(':', begin), text.size());
+    parts.push_back(text.substr(begin, end - begin));
+  }
+  variant out;
+  const auto equals = parts.front().find('=');
+  out.algorithm = equals == std::string::npos ? parts.front() : parts.front().substr(equals + 1);
+  out.label = equals == std::string::npos ? text : parts.front().substr(0, equals);
+  for (char& c : out.label)
+    if (c == ':' || c == '=') c = c == ':' ? '_' : '-';
+  const bool plain = out.label.find_first_not_of(
+                         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-") == std::string::npos;
+  if (out.label.empty() || !plain || out.label.front() == '.' || out.label == "best_of_n" || out.label == "shared" ||
+      out.label == "guide")
+    throw std::invalid_argument("--algorithms: `" + out.label + "` cannot be the label of `" + text +
+                                "`: letters, digits and . _ + - make one");
+  if (find_algorithm(out.algorithm) == nullptr)
+    throw std::invalid_argument("--algorithms: there is no algorithm `" + out.algorithm + "`; the nearest is `" +
+                                nearest(algorithm_names(), out.algorithm) + "`");
+  const std::vector<std::string> known = setting_names();
+  for (std::size_t i = 1; i < parts.size(); ++i) {
+    const auto value = parts[i].find('=');
+    const std::string name = parts[i].substr(0, value), whole = out.algorithm + "-" + name;
+    if (value == std::string::npos)
+      throw std::invalid_argument("--algorithms: `" + parts[i] + "` of `" + text + "` has no value: name=value");
+    // Of some algorithms the settings begin with a word of the name only.
+    std::string own = contains(known, whole) ? whole : out.algorithm.substr(0, out.algorithm.find('_')) + "-" + name;
+    if (contains(known, name)) own = name;
+    for (const char* all : {"algorithm", "seed", "out", "threads", "keep", "save-every"})
+      if (own == all) throw std::invalid_argument("--algorithms: `" + own + "` is not a setting of one algorithm");
+    if (!contains(known, own)) {
+      const std::string far = nearest(known, name), near = nearest(known, own);
+      throw std::invalid_argument("--algorithms: there is no setting `" + name + "` of `" + text +
+                                  "`; the nearest is `" + (distance(own, near) <= distance(name, far) ? near : far) +
+                                  "`");
+    }
+    out.options.push_back(own + parts[i].substr(value));
+  }
+  return out;
+}
+
+std::vector<std::uint64_t> seeds_of(const std::string& text) {
+  std::vector<std::uint64_t> out;
+  const auto number = [&](const std::string& word) {
+    if (word.empty() || word.size() > 18 || word.find_first_not_of("0123456789") != std::string::npos)
+      throw std::invalid_argument("--seeds: `" + text + "` is not like 1..5 or 1,3,7..9");
+    return std::stoull(word);
+  };
+  for (std::size_t begin = 0, end; begin <= text.size(); begin = end + 1) {
+    end = std::min(text.find(',', begin), text.size());
+    const std::string part = text.substr(begin, end - begin);
+    const auto dots = part.find("..");
+    const std::uint64_t first = number(part.substr(0, dots)),
+                        last = dots == std::string::npos ? first : number(part.substr(dots + 2));
+    if (last < first || last - first >= 1000)
+      throw std::invalid_argument("--seeds: `" + part + "` is no range of at most 1000 seeds, the lower one first");
+    for (std::uint64_t seed = first; seed <= last; ++seed)
+      if (std::find(out.begin(), out.end(), seed) == out.end()) out.push_back(seed);
+  }
+  return out;
+}
+
+settings shared_settings(const settings& all, const variant& one) {
+  const std::vector<std::string> known = setting_names();
+  std::set<std::string> of_methods{"sampler", "iterations", "overoptimise"};
+  each_option([&](const CLI::Option& option) {
+    const std::string& name = option.get_lnames().front();
+    if (option.get_group() == methods_group && name.rfind("dpo-", 0) != 0) of_methods.insert(name);
+  });
+  std::vector<std::string> others;
+  for (const std::string& option : one.options)
+    if (!of_methods.contains(option.substr(0, option.find('=')))) others.push_back(option);
+  settings out = with_options(all, others);
+  out.algorithms.clear();
+  return out;
+}
+
 request read_command_line(int argc, char** argv) {
   request out;
   std::string ignored_file;
@@ -360,11 +497,22 @@ request read_command_line(int argc, char** argv) {
   app.add_flag("--anew", out.run.anew, "begin again even if --out holds an unfinished run")
       ->configurable(false)
       ->group("The run");
-  CLI::App* const compare =
-      app.add_subcommand("compare", "join finished runs into one report: rlhf-align compare --out FOLDER RUN...");
-  compare->add_option("runs", out.compare, "their folders")->required()->check(CLI::ExistingDirectory);
-  compare->add_option("--out", out.run.out, "folder for the report; made if it is not there");
-  compare->configurable(false);
+  CLI::App* const compare = app.add_subcommand(
+      "compare",
+      "run some algorithms with some seeds and join them into one report: rlhf-align compare "
+      "--algorithms ppo,rto --seeds 1..5 --out FOLDER; what is finished stays, and the same command "
+      "goes on after an interruption. Or join finished runs: rlhf-align compare --out FOLDER RUN...");
+  std::vector<std::string> variants;
+  std::string seeds = "1..5";
+  compare->add_option("runs", out.compare, "folders of finished runs");
+  compare
+      ->add_option("--algorithms", variants,
+                   "[LABEL=]ALGORITHM[:SETTING=VALUE]..., several with commas: ppo,rto,semi_rto=rto:mode=semi; the "
+                   "first is what the others are compared with")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  compare->add_option("--seeds", seeds, "1..5 or 1,3,7..9")->capture_default_str();
+  compare->fallthrough();  // all options above hold for every algorithm
 
   try {
     app.parse(argc, argv);
@@ -372,7 +520,9 @@ request read_command_line(int argc, char** argv) {
       throw CLI::ExtrasError("unknown: " + extra, CLI::ExitCodes::ExtrasError);
   } catch (const CLI::ConfigError& trouble) {
     const std::string name = bare(last_word(trouble.what()));
-    out.exit = refuse("--config: there is no setting `" + name + "`; the nearest is `" + nearest(app, name) + "`");
+    const bool of_compare = name.rfind("compare.", 0) == 0;
+    out.exit = refuse("--config: there is no setting `" + name + "`; the nearest is `" +
+                      (of_compare ? "compare." + nearest(*compare, name.substr(8)) : nearest(app, name)) + "`");
     return out;
   } catch (const CLI::ExtrasError& trouble) {
     const std::string word = last_word(trouble.what());
@@ -392,7 +542,32 @@ request read_command_line(int argc, char** argv) {
     std::fputs(list_of_algorithms([&](const std::string& text) { return with_values(out.run, text); }).c_str(), stdout);
     out.exit = 0;
   }
-  if (!out.compare.empty() || list) return out;
+  if (list) return out;
+  if (compare->parsed()) {
+    const bool joins = !out.compare.empty();
+    if (joins != variants.empty())
+      out.exit = refuse(joins ? "compare joins finished runs or runs --algorithms: give one"
+                              : "compare wants --algorithms to run, or the folders of finished runs");
+    if (joins || out.exit >= 0) return out;
+    try {
+      std::set<std::string> labels;
+      for (const std::string& text : variants) {
+        out.variants.push_back(variant_of(text));
+        (void)with_options(out.run, out.variants.back().options);
+        if (!labels.insert(out.variants.back().label).second)
+          throw std::invalid_argument("--algorithms: two are called `" + out.variants.back().label +
+                                      "`: give them labels, LABEL=" + text);
+      }
+      out.seeds = seeds_of(seeds);
+      if (!out.run.algorithms.empty())
+        throw std::invalid_argument("--algorithm is of a single run: compare takes --algorithms");
+      if (out.run.plan) throw std::invalid_argument("--plan is of a single run: give it without compare");
+    } catch (const std::invalid_argument& trouble) {
+      out.exit = refuse(trouble.what());
+    }
+    out.run.overoptimise = false;  // of single runs
+    if (out.exit >= 0) return out;
+  }
   if (const std::string wrong = contradiction(out.run); !wrong.empty()) out.exit = refuse(wrong);
   if (out.exit < 0 && print) {
     std::fputs(configuration(out.run).c_str(), stdout);

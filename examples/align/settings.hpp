@@ -24,6 +24,8 @@ struct settings {
   std::vector<std::string> algorithms = {};              ///< in this order; empty: the subject's own list
   std::string sampler = "vanilla";                       ///< of pairs, for online DPO
   std::string reward_loss = "bradley_terry";             ///< of reward models learned from pairs
+  std::string rto_mode = "dense";                        ///< where RTO pays the DPO policy's rewards
+  std::string dvpo_advantage = "gae";                    ///< what DVPO makes of its frozen value
   bool overoptimise = false;                             ///< also chase rewards too far, on purpose
   std::uint64_t seed = 1;
   int threads = 2;
@@ -44,15 +46,36 @@ struct settings {
   }
 };
 
+/// One of several ways to align that are compared: an algorithm, with settings of its own.
+struct variant {
+  std::string label = {};                 ///< of its folder and its curve
+  std::string algorithm = {};             ///< by name
+  std::vector<std::string> options = {};  ///< `name=value`, beside the settings that all have
+};
+
 /// What the command line asks for.
 struct request {
   settings run;
   std::vector<std::string> compare = {};  ///< folders of finished runs to join; then nothing is trained
-  int exit = -1;                          ///< 0 or more: nothing is left to do (help, --print-config, an error)
+  std::vector<variant> variants = {};     ///< to be run with every seed, and joined
+  std::vector<std::uint64_t> seeds = {};
+  int exit = -1;  ///< 0 or more: nothing is left to do (help, --print-config, an error)
 };
 
 /// Reads the command line. Says what is wrong with it, and what the nearest right name is, on standard error.
 [[nodiscard]] request read_command_line(int argc, char** argv);
+
+/// Settings with some others in their place, each `name=value` as on the command line. Throws std::invalid_argument: a name
+/// that does not exist, with the nearest one, or a value that is none.
+[[nodiscard]] settings with_options(const settings& s, const std::vector<std::string>& options);
+/// `[LABEL=]ALGORITHM[:NAME=VALUE]...`; a name may leave out the algorithm's own: `rto:mode=semi` is `rto:rto-mode=semi`. Throws
+/// std::invalid_argument.
+[[nodiscard]] variant variant_of(const std::string& text);
+/// `1..5` or `1,3,7..9`: whole numbers, each once. Throws std::invalid_argument.
+[[nodiscard]] std::vector<std::uint64_t> seeds_of(const std::string& text);
+/// The settings of a comparison without those that only methods read, DPO's excepted: what comes before all methods depends on
+/// nothing else.
+[[nodiscard]] settings shared_settings(const settings& all, const variant& one);
 
 /// The settings that change what a run computes, as `name=value` lines in a fixed order. Files are named by a sum of what they
 /// hold, so that a run may be moved.

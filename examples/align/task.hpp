@@ -39,6 +39,7 @@ struct task {
   std::int64_t new_tokens = 0;  ///< longest completion; 0: until the context is full
   std::int32_t end_token = 1;
   std::function<std::string(std::span<const std::int32_t>)> text = {};
+  std::function<bool(std::int32_t token)> ends_segment = {};  ///< a sentence; of a name, a syllable
 
   std::vector<std::string> algorithms = {};  ///< that fit it, where the settings name none
 
@@ -53,5 +54,7 @@ struct task {
 [[nodiscard]] task names_task(const settings& s);
 [[nodiscard]] task stories_task(const settings& s);
 [[nodiscard]] task pairs_task(const settings& s);
+/// The one that the settings ask for.
+[[nodiscard]] task task_of(const settings& s);
 
 }  // namespace align

@@ -33,6 +33,15 @@ bool names(const settings& s, const char* algorithm) {
   return std::find(s.algorithms.begin(), s.algorithms.end(), algorithm) != s.algorithms.end();
 }
 
+/// Whether the text of a token holds one of some characters, looked up once for all tokens.
+template <class Text>
+std::function<bool(std::int32_t)> ends_with(const Text& text, std::int32_t vocabulary, const char* characters) {
+  std::vector<bool> ends;
+  for (std::int32_t token = 0; token < vocabulary; ++token)
+    ends.push_back(text(std::span<const std::int32_t>(&token, 1)).find_first_of(characters) != std::string::npos);
+  return [ends](std::int32_t token) { return ends[static_cast<std::size_t>(token)]; };
+}
+
 /// A pretrained model with its tokenizer.
 std::shared_ptr<const tokenizer> begin_with_model(const settings& s, task& t) {
   if (names(s, "sft"))
@@ -44,6 +53,8 @@ std::shared_ptr<const tokenizer> begin_with_model(const settings& s, task& t) {
   t.start = std::move(model.parameters);
   t.new_tokens = s.how.new_tokens;
   t.text = [tokens](std::span<const std::int32_t> some) { return tokens->decode(some); };
+  t.ends_segment = ends_with([tokens](std::span<const std::int32_t> some) { return tokens->decode(some); },
+                             model.options.vocabulary, ".!?");
   return tokens;
 }
 
@@ -88,6 +99,7 @@ task names_task(const settings& s) {
   t.new_tokens = s.how.new_tokens;
   t.end_token = name_tokens::end;
   t.text = [](std::span<const std::int32_t> tokens) { return name_tokens::decode(tokens); };
+  t.ends_segment = ends_with(t.text, name_tokens::vocabulary, "aeiouyAEIOUY");
   t.algorithms = {"dpo", "rebel", "ppo", "rto"};
   t.title = "Aligning a small language model of names";
   t.story =
@@ -246,6 +258,18 @@ task pairs_task(const settings& s) {
       "they say about preferences that none of them has seen is below, with word counts and length as baselines.";
   t.unit = "response";
   return t;
+}
+
+task task_of(const settings& s) {
+  switch (s.subject()) {
+    case subject::names:
+      return names_task(s);
+    case subject::stories:
+      return stories_task(s);
+    case subject::pairs:
+      return pairs_task(s);
+  }
+  throw std::logic_error("no such subject");
 }
 
 }  // namespace align

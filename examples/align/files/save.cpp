@@ -114,4 +114,12 @@ std::uint64_t free_bytes(const fs::path& folder) {
   return space.available;
 }
 
+void require_room(const std::filesystem::path& folder, double bytes) {
+  const auto room = static_cast<double>(free_bytes(folder));
+  if (room < bytes)
+    throw std::runtime_error(
+        "--out: the run needs about " + std::to_string(static_cast<long long>(bytes / 1048576) + 1) + " MiB in " +
+        folder.string() + ", where " + std::to_string(static_cast<long long>(room / 1048576)) + " MiB are free");
+}
+
 }  // namespace align

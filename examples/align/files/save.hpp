@@ -39,5 +39,7 @@ void require_writable(const std::filesystem::path& folder);
 
 /// Bytes that this user can still write in the folder.
 [[nodiscard]] std::uint64_t free_bytes(const std::filesystem::path& folder);
+/// Throws std::runtime_error where fewer than `bytes` are free in the folder that a run wants to write to.
+void require_room(const std::filesystem::path& folder, double bytes);
 
 }  // namespace align

@@ -1,5 +1,8 @@
 // Methods with a critic, and REBEL, which regresses.
 
+#include <functional>
+#include <stdexcept>
+
 #include "align/methods/methods.hpp"
 #include "rlhf/algorithm/drto.hpp"
 #include "rlhf/train/on_policy.hpp"
@@ -13,7 +16,25 @@ struct proximal_options {
   double rate_scale = 1;
 };
 
-/// Actor and critic; `guide` is null, or the DPO policy of RTO and its kin.
+/// The DPO policy of RTO and its kin, with the sentences of responses.
+struct guiding_policy {
+  policy* model;
+  const std::function<bool(std::int32_t)>* ends_segment;
+
+  void log_probs(const rlhf::responses& r, std::span<float> out) { model->log_probs(r, out); }
+  void segments(const rlhf::responses& r, std::span<std::int32_t> out) const {
+    std::size_t k = 0;
+    for (std::int64_t i = 0; i < r.size(); ++i) {
+      std::int32_t segment = 0;
+      for (const std::int32_t token : r.response(i)) {
+        out[k++] = segment;
+        segment += (*ends_segment)(token) ? 1 : 0;
+      }
+    }
+  }
+};
+
+/// Actor and critic; `guide` is null, or the DPO policy.
 template <class Algorithm>
 void proximal(workshop& w, const proximal_options& o, const Algorithm& algorithm, policy* guide) {
   policy model = w.copy();
@@ -39,12 +60,24 @@ void proximal(workshop& w, const proximal_options& o, const Algorithm& algorithm
                     way);
   else
     rlhf::train_ppo(w.cpu, algorithm, model, critic, w.start(), learned_from, actor_update, critic_update, ask, loop,
-                    way, *guide);
+                    way, guiding_policy{guide, &w.subject.ends_segment});
   way.finish();
 }
 
-[[nodiscard]] rlhf::rto_reward guided_reward(const recipe& r) {
-  return {.beta1 = r.rto.beta1, .beta2 = r.ppo.kl, .beta3 = 1, .clip = r.rto.clip};
+[[nodiscard]] rlhf::rto_mode mode_of(const std::string& name) {
+  if (name == "dense") return rlhf::rto_mode::dense;
+  if (name == "semi") return rlhf::rto_mode::semi;
+  if (name == "eos") return rlhf::rto_mode::eos;
+  if (name == "shaping_only") return rlhf::rto_mode::shaping_only;
+  throw std::invalid_argument("--rto-mode: there is no " + name);
+}
+[[nodiscard]] rlhf::rto_reward guided_reward(const workshop& w) {
+  const recipe& r = w.sizes;
+  return {.beta1 = r.rto.beta1,
+          .beta2 = r.ppo.kl,
+          .beta3 = r.rto.score,
+          .clip = r.rto.clip,
+          .mode = mode_of(w.asked.rto_mode)};
 }
 
 }  // namespace
@@ -83,14 +116,14 @@ void ppo_proxy(workshop& w, scalar_policy& proxy) {
 void rto(workshop& w) {
   policy guide = learn_dpo(w, "dpo", w.sizes.dpo);
   rlhf::rto algorithm;
-  algorithm.reward = guided_reward(w.sizes);
+  algorithm.reward = guided_reward(w);
   proximal(w, {.method = "rto"}, algorithm, &guide);
 }
 
 void drto(workshop& w) {
   policy guide = learn_dpo(w, "dpo", w.sizes.dpo);
   rlhf::drto algorithm;
-  algorithm.reward = guided_reward(w.sizes);
+  algorithm.reward = guided_reward(w);
   algorithm.set.radius = w.sizes.drto_radius;
   algorithm.span = w.sizes.drto_span;
   proximal(w, {.method = "drto"}, algorithm, &guide);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <stdexcept>
 #include <utility>
 
 #include "align/files/reward_safetensors.hpp"
@@ -31,6 +32,14 @@ void learn_values(workshop& w, scalar_policy& critic) {
   });
   save_reward_model(w.folder.model(stage), w.subject.shape, critic.parameters());
   w.close(stage);
+}
+
+[[nodiscard]] rlhf::frozen_advantage advantage_of(const std::string& name) {
+  if (name == "action_value") return rlhf::frozen_advantage::action_value;
+  if (name == "one_step") return rlhf::frozen_advantage::one_step;
+  if (name == "gae") return rlhf::frozen_advantage::gae;
+  if (name == "released") return rlhf::frozen_advantage::released;
+  throw std::invalid_argument("--dvpo-advantage: there is no " + name);
 }
 
 /// A policy that goes on from within a response no further than a whole response may go.
@@ -72,18 +81,29 @@ void dvpo(workshop& w) {
   const ppo_recipe& how = w.sizes.ppo;
   rlhf::parameter_update update{rlhf::constant_schedule{how.rate}, {{.weight_decay = 0}}};
   course way(w, "dvpo", model, {{"policy", model.parameters(), &update.optimiser}});
-  rlhf::dvpo algorithm;
-  algorithm.reward.coefficient = w.sizes.dvpo.kl;
-  rlhf::train_dvpo(
-      w.cpu, algorithm, model, critic, w.start(), update, [&](std::int64_t i) { return w.prompts(i); },
-      {.iterations = w.sizes.iterations,
-       .samples = how.samples,
-       .epochs = how.epochs,
-       .minibatch = how.minibatch,
-       .key = w.key(on_policy + 4000),
-       .done = way.at().steps,
-       .tokens_done = way.at().tokens},
-      way);
+  const auto learn = [&](auto algorithm) {
+    algorithm.mode = advantage_of(w.asked.dvpo_advantage);
+    algorithm.lambda = w.sizes.dvpo.lambda;
+    algorithm.reward.coefficient = w.sizes.dvpo.kl;
+    rlhf::train_dvpo(
+        w.cpu, algorithm, model, critic, w.start(), update, [&](std::int64_t i) { return w.prompts(i); },
+        {.iterations = w.sizes.iterations,
+         .samples = how.samples,
+         .epochs = how.epochs,
+         .minibatch = how.minibatch,
+         .key = w.key(on_policy + 4000),
+         .done = way.at().steps,
+         .tokens_done = way.at().tokens},
+        way);
+  };
+  if (w.asked.dvpo_advantage == "action_value") {
+    // It sees no rewards, so the KL stands in the loss.
+    rlhf::basic_dvpo<rlhf::kl_penalty<rlhf::k3>> algorithm;
+    algorithm.loss.term.coefficient = w.sizes.dvpo.kl;
+    learn(algorithm);
+  } else {
+    learn(rlhf::dvpo{});
+  }
   way.finish();
 }
 

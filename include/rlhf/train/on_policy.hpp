@@ -47,6 +47,8 @@ struct no_guide {
 
 /// PPO, or RTO and DRTO with a guide (the DPO policy): rollouts, advantages, epochs of minibatches on policy and critic.
 ///
+/// A guide that has `segments(batch, out)` also says which segment (a sentence) of its response each token is in, for
+/// rto_mode::semi; `out` has an element for each response token.
 /// `algorithm` is a basic_ppo, or has its three calls: prepare, policy, value. `prompts(i)` gives the prompts of iteration i. Policy and critic have parameters of their own.
 /// Metrics, under TRL's names: `objective/...`, `policy/...`, `val/...`, `loss/policy_avg`, `loss/value_avg`, `grad_norm`.
 /// Throws rlhf::error.
@@ -68,14 +70,23 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
     std::vector<float> value(tokens), guide_logp(guided ? tokens : 0), shaped(tokens), advantage(tokens),
         returns(tokens);
     critic.values(r.batch, value);
-    if constexpr (guided) guide.log_probs(r.batch, guide_logp);
+    std::vector<std::int32_t> segment;
+    if constexpr (guided) {
+      guide.log_probs(r.batch, guide_logp);
+      if constexpr (requires { guide.segments(r.batch, std::span<std::int32_t>(segment)); }) {
+        segment.resize(tokens);
+        guide.segments(r.batch, std::span<std::int32_t>(segment));
+      }
+    }
     or_throw(algorithm.prepare(
         be, r.batch.layout(),
-        rollout_inputs<float>{.old_logp = r.old_logp,
-                              .ref_logp = r.ref_logp,
-                              .dpo_logp = guide_logp.empty() ? view<const float>{} : view<const float>(guide_logp),
-                              .value = value,
-                              .score = r.score},
+        rollout_inputs<float>{
+            .old_logp = r.old_logp,
+            .ref_logp = r.ref_logp,
+            .dpo_logp = guide_logp.empty() ? view<const float>{} : view<const float>(guide_logp),
+            .value = value,
+            .score = r.score,
+            .segment = segment.empty() ? view<const std::int32_t>{} : view<const std::int32_t>(segment)},
         rollout_outputs<float>{.reward = shaped, .advantage = advantage, .returns = returns}));
 
     statistics metrics, policy_metrics, value_metrics;

@@ -1,0 +1,49 @@
+#pragma once
+// Algorithms held against each other: several of them run with several seeds, and what finished runs say together.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "align/results.hpp"
+#include "align/settings.hpp"
+
+namespace align {
+
+/// Runs each variant with each seed in a folder of its own and joins them:
+///
+///   shared/seed-S      what comes before all methods: the start, its reward, best-of-n; made once
+///   guide/seed-S       DPO's policy, where one of the variants is guided by it or is it; made once
+///   LABEL/seed-S       the rest of a run; its curve is the one of a run of its own
+///   report.html        and the files beside it: all of them together
+///
+/// What is finished stays; what was interrupted goes on to the same bits. Throws std::runtime_error: a folder with a run of other
+/// settings, and what single runs throw.
+void run_comparison(const request& asked);
+
+/// Joins finished runs by method. Throws std::runtime_error: a folder without a finished run, runs of different tasks.
+void write_comparison(const std::vector<std::string>& runs, const std::string& out);
+
+/// A curve that takes part in a comparison, and what it is held against.
+struct compared_curve {
+  std::string label = {}, title = {}, color = {};
+  std::uint64_t seed = 0;
+  std::vector<curve_point> points = {};            ///< from the start on; empty where nothing was sampled
+  std::vector<curve_point> best_of_n = {};         ///< of the same start
+  double deviation = 1;                            ///< of the start's rewards
+  std::map<std::string, std::string> judged = {};  ///< how held-out preferences were ranked, as JSON
+};
+
+struct comparison {
+  std::string title = {}, unit = {};  ///< of the report; one response
+  std::vector<compared_curve> curves = {};
+  std::vector<std::string> folders = {};  ///< of the runs
+  std::string settings = {};              ///< of all of them, for the reader; may be empty
+};
+
+/// Writes report.html, comparison.json, compare.csv (a line a label), curves.csv (means of all evaluations) and report.json (all
+/// points) into `out`. Means over seeds have 95 % intervals of Student's t. The first label is what the others are compared with.
+void write_joined(const comparison& all, const std::string& out);
+
+}  // namespace align

@@ -1,0 +1,467 @@
+// What a comparison shows: means over seeds with their intervals, at the end, at equal KL and at equal reward.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <sstream>
+
+#include "align/comparison.hpp"
+#include "align/curves.hpp"
+#include "align/figure.hpp"
+#include "align/files/save.hpp"
+#include "align/page.hpp"
+
+namespace align {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::ordered_json;
+
+/// The two-sided 95 % quantile of Student's t; beyond nine degrees of freedom by the expansion of Cornish and Fisher.
+double student(std::size_t degrees) {
+  static constexpr double table[] = {0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262};
+  if (degrees < std::size(table)) return table[degrees];
+  const double z = 1.959964, n = static_cast<double>(degrees), z3 = z * z * z, z5 = z3 * z * z;
+  return z + (z3 + z) / (4 * n) + (5 * z5 + 16 * z3 + 3 * z) / (96 * n * n);
+}
+
+/// A mean and half of its 95 % interval; 0 of a single number.
+struct spread {
+  std::size_t n = 0;
+  double mean = std::nan(""), half = 0;
+};
+spread spread_of(const std::vector<double>& x) {
+  spread s{x.size(), x.empty() ? std::nan("") : 0, 0};
+  for (const double v : x) s.mean += v / static_cast<double>(x.size());
+  double squares = 0;
+  for (const double v : x) squares += (v - s.mean) * (v - s.mean);
+  if (x.size() > 1)
+    s.half =
+        student(x.size() - 1) * std::sqrt(squares / static_cast<double>(x.size() - 1) / static_cast<double>(x.size()));
+  return s;
+}
+std::string shown(const spread& s, int digits) {
+  if (s.n == 0) return "–";
+  return fixed(s.mean, digits) + (s.n > 1 ? " ± " + fixed(s.half, digits) : "");
+}
+/// The same, with how many of the runs it is of where it is not all.
+std::string shown(const spread& s, int digits, std::size_t runs) {
+  return shown(s, digits) +
+         (s.n > 0 && s.n < runs ? " (" + std::to_string(s.n) + " of " + std::to_string(runs) + ")" : "");
+}
+ordered_json json_of(const spread& s) {
+  ordered_json out = {{"runs", s.n}};
+  out["mean"] = s.n > 0 ? ordered_json(s.mean) : ordered_json(nullptr);
+  out["half"] = s.n > 1 ? ordered_json(s.half) : ordered_json(nullptr);
+  return out;
+}
+
+/// `y` of a curve where `x` first comes to `at`, in the order of its evaluations.
+template <class X, class Y>
+std::optional<double> first_at(const std::vector<curve_point>& points, double at, X&& x, Y&& y) {
+  if (points.empty()) return {};
+  if (x(points.front()) >= at) return y(points.front());
+  for (std::size_t i = 1; i < points.size(); ++i)
+    if (const double a = x(points[i - 1]), b = x(points[i]); b >= at)
+      return y(points[i - 1]) + (y(points[i]) - y(points[i - 1])) * (at - a) / (b - a);
+  return {};
+}
+double reward_of(const curve_point& p) { return p.reward; }
+double kl_of(const curve_point& p) { return p.kl; }
+double tokens_of(const curve_point& p) { return static_cast<double>(p.tokens); }
+
+std::optional<double> reward_at_kl(const compared_curve& c, double kl) {
+  return first_at(c.points, kl, kl_of, reward_of);
+}
+std::optional<double> tokens_to(const compared_curve& c, double reward) {
+  return first_at(c.points, reward, reward_of, tokens_of);
+}
+
+/// The curves of a label.
+struct group {
+  std::string label, title, color;
+  std::vector<const compared_curve*> runs;
+  [[nodiscard]] const compared_curve* with_seed(std::uint64_t seed) const {
+    for (const compared_curve* c : runs)
+      if (c->seed == seed) return c;
+    return nullptr;
+  }
+};
+std::vector<group> groups_of(const comparison& all) {
+  std::vector<group> out;
+  for (const compared_curve& c : all.curves) {
+    auto it = std::find_if(out.begin(), out.end(), [&](const group& g) { return g.label == c.label; });
+    if (it == out.end()) it = out.insert(out.end(), {c.label, c.title, c.color, {}});
+    it->runs.push_back(&c);
+  }
+  return out;
+}
+
+/// The mean over runs of an evaluation that all of them have.
+struct mean_point {
+  std::int64_t iteration = 0;
+  spread reward = {}, kl = {};
+  double tokens = 0, seconds = 0;
+};
+std::vector<mean_point> mean_curve(const std::vector<const std::vector<curve_point>*>& runs) {
+  std::vector<mean_point> out;
+  if (runs.empty()) return out;
+  for (const curve_point& p : *runs.front()) {
+    std::vector<double> reward, kl;
+    mean_point m{.iteration = p.iteration};
+    for (const auto* run : runs)
+      for (const curve_point& q : *run)
+        if (q.iteration == p.iteration) {
+          reward.push_back(q.reward);
+          kl.push_back(q.kl);
+          m.tokens += static_cast<double>(q.tokens) / static_cast<double>(runs.size());
+          m.seconds += q.seconds / static_cast<double>(runs.size());
+        }
+    if (reward.size() != runs.size()) continue;
+    m.reward = spread_of(reward);
+    m.kl = spread_of(kl);
+    out.push_back(m);
+  }
+  return out;
+}
+std::vector<mean_point> mean_curve(const group& g) {
+  std::vector<const std::vector<curve_point>*> runs;
+  for (const compared_curve* c : g.runs) runs.push_back(&c->points);
+  return mean_curve(runs);
+}
+/// Best-of-n of each seed once.
+std::vector<mean_point> mean_best_of_n(const comparison& all) {
+  std::set<std::uint64_t> seen;
+  std::vector<const std::vector<curve_point>*> runs;
+  for (const compared_curve& c : all.curves)
+    if (!c.best_of_n.empty() && seen.insert(c.seed).second) runs.push_back(&c.best_of_n);
+  return mean_curve(runs);
+}
+
+/// With a band that is the interval of the mean, where three runs or more tell it.
+series series_of(const std::vector<mean_point>& points, bool by_kl) {
+  series s;
+  for (const mean_point& p : points) {
+    s.x.push_back(by_kl ? p.kl.mean : p.tokens / 1000);
+    s.y.push_back(p.reward.mean);
+    if (p.reward.n < 3) continue;
+    s.low.push_back(p.reward.mean - p.reward.half);
+    s.high.push_back(p.reward.mean + p.reward.half);
+  }
+  return s;
+}
+
+figure drawn(const comparison& all, const std::vector<group>& groups, bool by_kl, bool excess) {
+  figure f = by_kl ? figure{"reward-kl", "KL to the start, nats per " + all.unit, "mean reward", {}}
+                   : figure{"reward-tokens", "thousand response tokens learned from", "mean reward", {}};
+  if (excess) f.name = "over-optimised";
+  if (by_kl) {
+    f.lines.push_back(series_of(mean_best_of_n(all), true));
+    f.lines.back().title = title("best_of_n");
+    f.lines.back().color = color("best_of_n");
+    f.lines.back().dashed = true;
+  }
+  for (const group& g : groups) {
+    if (overoptimised(g.label) != excess) continue;
+    series s = series_of(mean_curve(g), by_kl);
+    s.title = g.title;
+    s.color = g.color;
+    f.lines.push_back(s);
+  }
+  return f;
+}
+
+/// What is said of a label.
+struct summary {
+  const group* of;
+  spread reward, kl, gain, share, seconds, each, tokens, ahead, sooner;
+  std::vector<spread> at_kl;
+};
+
+class table_of_summaries {
+ public:
+  table_of_summaries(const comparison& all, const std::vector<group>& groups) : unit_(all.unit) {
+    const group* reference = nullptr;
+    for (const group& g : groups)
+      if (!g.runs.front()->points.empty()) {
+        reference = &g;
+        break;
+      }
+    if (reference == nullptr) return;
+    first_ = reference->title;
+    // As far as every run of the first one goes, and half as far.
+    double furthest = infinity;
+    for (const compared_curve* c : reference->runs) {
+      double most = 0;
+      for (const curve_point& p : c->points) most = std::max(most, p.kl);
+      furthest = std::min(furthest, most);
+    }
+    for (const double level : {std::floor(5 * furthest) / 10, std::floor(10 * furthest) / 10})
+      if (level > 0 && (levels_.empty() || level > levels_.back())) levels_.push_back(level);
+    for (const group& g : groups)
+      if (!g.runs.front()->points.empty()) rows_.push_back(look(g, *reference));
+  }
+  [[nodiscard]] bool empty() const { return rows_.empty(); }
+
+  void show(page& out) const {
+    std::vector<std::string> head{"", "runs", "reward", "gain", "KL, nats", "of best-of-n"};
+    std::vector<std::vector<std::string>> cells, others;
+    for (const summary& s : rows_) {
+      const std::size_t n = s.of->runs.size();
+      cells.push_back({escaped(s.of->title), std::to_string(n), shown(s.reward, 2), shown(s.gain, 2), shown(s.kl, 2),
+                       shown(s.share, 2, n)});
+    }
+    out.table(head, cells);
+    out.paragraph(
+        "<small>The last evaluation; mean and 95&nbsp;% interval (Student) over the runs. Gain: over the start, in "
+        "standard deviations of its samples' reward. Of best-of-n: the gain divided by what best-of-n gains at the "
+        "same KL, of the runs whose KL best-of-n comes to.</small>");
+    head = {"", "reward less " + escaped(first_) + "'s"};
+    for (const double level : levels_) head.push_back("reward at " + fixed(level, 1) + " nats");
+    head.insert(head.end(), {"samples to its reward", "seconds", "seconds an iteration"});
+    for (const summary& s : rows_) {
+      const std::size_t n = s.of->runs.size();
+      std::vector<std::string> row{escaped(s.of->title), shown(s.ahead, 2)};
+      for (const spread& one : s.at_kl) row.push_back(shown(one, 2, n));
+      row.insert(row.end(), {shown(s.sooner, 2, n), shown(s.seconds, 1), shown(s.each, 2)});
+      others.push_back(std::move(row));
+    }
+    out.table(head, others);
+    out.paragraph(
+        "<small>Differences and shares are of runs with the same seed. Samples: the response tokens learned from when "
+        "the reward first comes to the last one of " +
+        escaped(first_) +
+        ", as a share of what that one had needed; where not every run comes so far, of those that do. Seconds: "
+        "learning alone, without evaluation and without what is shared (start, reward, a guide's DPO).</small>");
+  }
+  [[nodiscard]] std::string csv() const {
+    std::ostringstream out;
+    out << "method,runs,reward,reward_interval,kl,kl_interval,gain,gain_interval,of_best_of_n,of_best_of_n_interval,"
+           "seconds,seconds_interval,seconds_an_iteration,seconds_an_iteration_interval,tokens,less_first,"
+           "less_first_interval,samples_to_first,samples_to_first_interval,samples_to_first_runs";
+    for (const double level : levels_)
+      out << ",reward_at_" << fixed(level, 1) << ",reward_at_" << fixed(level, 1) << "_interval,reward_at_"
+          << fixed(level, 1) << "_runs";
+    out << '\n';
+    const auto both = [](const spread& s) {
+      std::ostringstream text;
+      if (s.n > 0) text << s.mean;
+      text << ',';
+      if (s.n > 1) text << s.half;
+      return text.str();
+    };
+    for (const summary& s : rows_) {
+      out << s.of->label << ',' << s.of->runs.size() << ',' << both(s.reward) << ',' << both(s.kl) << ','
+          << both(s.gain) << ',' << both(s.share) << ',' << both(s.seconds) << ',' << both(s.each) << ','
+          << s.tokens.mean << ',' << both(s.ahead) << ',' << both(s.sooner) << ',' << s.sooner.n;
+      for (const spread& one : s.at_kl) out << ',' << both(one) << ',' << one.n;
+      out << '\n';
+    }
+    return out.str();
+  }
+  [[nodiscard]] ordered_json json() const {
+    ordered_json list = ordered_json::array();
+    for (const summary& s : rows_) {
+      ordered_json one = {{"method", s.of->label},
+                          {"runs", s.of->runs.size()},
+                          {"reward", json_of(s.reward)},
+                          {"kl", json_of(s.kl)},
+                          {"gain", json_of(s.gain)},
+                          {"of_best_of_n", json_of(s.share)},
+                          {"tokens", json_of(s.tokens)},
+                          {"seconds", json_of(s.seconds)},
+                          {"seconds_an_iteration", json_of(s.each)},
+                          {"less_first", json_of(s.ahead)},
+                          {"samples_to_first", json_of(s.sooner)}};
+      for (std::size_t i = 0; i < levels_.size(); ++i) one["reward_at"][fixed(levels_[i], 1)] = json_of(s.at_kl[i]);
+      list.push_back(std::move(one));
+    }
+    return list;
+  }
+
+ private:
+  static constexpr double infinity = std::numeric_limits<double>::infinity();
+
+  [[nodiscard]] summary look(const group& g, const group& reference) const {
+    std::vector<double> reward, kl, gain, share, seconds, each, tokens, ahead, sooner;
+    std::vector<std::vector<double>> at_kl(levels_.size());
+    for (const compared_curve* c : g.runs) {
+      const curve_point &begin = c->points.front(), &end = c->points.back();
+      reward.push_back(end.reward);
+      kl.push_back(end.kl);
+      gain.push_back(c->deviation > 0 ? (end.reward - begin.reward) / c->deviation : 0);
+      if (const double sampled = best_of_n_reward(c->best_of_n, end.kl) - begin.reward; sampled > 0)
+        share.push_back((end.reward - begin.reward) / sampled);
+      seconds.push_back(end.seconds);
+      each.push_back(end.seconds / static_cast<double>(std::max<std::int64_t>(1, end.iteration)));
+      tokens.push_back(static_cast<double>(end.tokens));
+      for (std::size_t i = 0; i < levels_.size(); ++i)
+        if (const auto at = reward_at_kl(*c, levels_[i])) at_kl[i].push_back(*at);
+      const compared_curve* const other = reference.with_seed(c->seed);
+      if (other == nullptr) continue;
+      const double goal = other->points.back().reward;
+      if (c != other) ahead.push_back(end.reward - goal);
+      const auto mine = tokens_to(*c, goal), its = tokens_to(*other, goal);
+      if (mine && its && *its > 0) sooner.push_back(*mine / *its);
+    }
+    summary s{&g,
+              spread_of(reward),
+              spread_of(kl),
+              spread_of(gain),
+              spread_of(share),
+              spread_of(seconds),
+              spread_of(each),
+              spread_of(tokens),
+              spread_of(ahead),
+              spread_of(sooner),
+              {}};
+    for (const auto& one : at_kl) s.at_kl.push_back(spread_of(one));
+    return s;
+  }
+
+  std::string unit_, first_;
+  std::vector<double> levels_;
+  std::vector<summary> rows_;
+};
+
+/// How held-out preferences were ranked.
+ordered_json judged(page& out, const std::vector<group>& groups) {
+  ordered_json list = ordered_json::array();
+  std::vector<std::vector<std::string>> rows;
+  std::set<std::string> baselines;
+  for (const group& g : groups)
+    for (const auto& [name, first] : g.runs.front()->judged) {
+      const bool baseline = name == "bag of words";
+      if (baseline && !baselines.insert(name).second) continue;
+      std::vector<double> right, low, high, longer_wins, longer, shorter, error;
+      const auto add = [](const ordered_json& x, std::vector<double>& to) {
+        if (x.is_number()) to.push_back(x.get<double>());
+      };
+      for (const compared_curve* c : g.runs) {
+        const auto it = c->judged.find(name);
+        if (it == c->judged.end()) continue;
+        const ordered_json j = ordered_json::parse(it->second);
+        if (!j.contains("accuracy")) continue;
+        add(j["accuracy"]["share"], right);
+        add(j["accuracy"]["low"], low);
+        add(j["accuracy"]["high"], high);
+        add(j["longer_wins"]["share"], longer_wins);
+        add(j["longer_chosen"]["share"], longer);
+        add(j["shorter_chosen"]["share"], shorter);
+        add(j["calibration"]["ece"], error);
+      }
+      if (right.empty()) continue;
+      const auto percent = [](std::vector<double> x) {
+        for (double& v : x) v *= 100;
+        return spread_of(x);
+      };
+      rows.push_back({escaped(baseline ? name : g.title), std::to_string(right.size()), shown(percent(right), 1),
+                      fixed(percent(low).mean, 1) + " – " + fixed(percent(high).mean, 1),
+                      shown(percent(longer_wins), 1), shown(percent(longer), 1), shown(percent(shorter), 1),
+                      shown(spread_of(error), 3)});
+      list.push_back({{"method", baseline ? name : g.label},
+                      {"accuracy", json_of(spread_of(right))},
+                      {"low", json_of(spread_of(low))},
+                      {"high", json_of(spread_of(high))},
+                      {"longer_wins", json_of(spread_of(longer_wins))},
+                      {"longer_chosen", json_of(spread_of(longer))},
+                      {"shorter_chosen", json_of(spread_of(shorter))},
+                      {"calibration_error", json_of(spread_of(error))}});
+    }
+  if (rows.empty()) return list;
+  out.heading("Held-out preferences");
+  out.paragraph(
+      "How often the preferred response is ranked first, in %: mean and 95&nbsp;% interval (Student) over the seeds, "
+      "and the "
+      "mean of the "
+      "runs' own binomial intervals, which say how sure a run is of the data that it was judged by; what choosing the "
+      "longer one "
+      "would get; the accuracy where the preferred one is the longer and where it is the shorter; the calibration "
+      "error.");
+  out.table({"", "runs", "right", "binomial", "longer wins", "if longer", "if shorter", "calibration error"}, rows);
+  return list;
+}
+
+std::string curves_csv(const std::vector<group>& groups, const comparison& all) {
+  std::ostringstream out;
+  out << "method,iteration,runs,reward,reward_interval,kl,kl_interval,tokens,seconds\n";
+  const auto add = [&](const std::string& label, const std::vector<mean_point>& points) {
+    for (const mean_point& p : points)
+      out << label << ',' << p.iteration << ',' << p.reward.n << ',' << p.reward.mean << ',' << p.reward.half << ','
+          << p.kl.mean << ',' << p.kl.half << ',' << p.tokens << ',' << p.seconds << '\n';
+  };
+  add("best_of_n", mean_best_of_n(all));
+  for (const group& g : groups) add(g.label, mean_curve(g));
+  return out.str();
+}
+
+}  // namespace
+
+void write_joined(const comparison& all, const std::string& out_folder) {
+  const fs::path folder = out_folder;
+  const std::vector<group> groups = groups_of(all);
+  std::set<std::uint64_t> seeds;
+  ordered_json points = ordered_json::array();
+  std::set<std::uint64_t> told;
+  const auto add = [&](const std::string& label, const std::vector<curve_point>& from) {
+    for (const curve_point& p : from) {
+      points.push_back({{"method", label},
+                        {"seed", p.seed},
+                        {"iteration", p.iteration},
+                        {"reward", p.reward},
+                        {"kl", p.kl},
+                        {"tokens", p.tokens},
+                        {"seconds", p.seconds}});
+      if (p.has_proxy) points.back()["proxy"] = p.proxy;
+    }
+  };
+  for (const compared_curve& c : all.curves) {
+    seeds.insert(c.seed);
+    if (told.insert(c.seed).second) add("best_of_n", c.best_of_n);
+    add(c.label, c.points);
+  }
+
+  page out(all.title + ": " + std::to_string(all.folders.size()) + (all.folders.size() == 1 ? " run" : " runs"));
+  std::string seed_list;
+  for (const std::uint64_t seed : seeds) seed_list += (seed_list.empty() ? "" : ", ") + std::to_string(seed);
+  out.paragraph("Seeds " + seed_list + ".");
+  const table_of_summaries found(all, groups);
+  if (!found.empty()) {
+    found.show(out);
+    for (const bool by_kl : {true, false}) {
+      out.heading(by_kl ? "Reward against KL" : "Reward against samples");
+      out.figure_of(draw(folder, drawn(all, groups, by_kl, false)));
+    }
+    if (std::any_of(groups.begin(), groups.end(), [](const group& g) { return overoptimised(g.label); })) {
+      out.heading("Too far");
+      out.figure_of(draw(folder, drawn(all, groups, true, true)));
+    }
+    out.paragraph(
+        "<small>Means over the runs at each evaluation; a band is the 95&nbsp;% interval of the mean reward. The "
+        "dashed line "
+        "needs no training: draw n, keep the best.</small>");
+  }
+  const ordered_json preferences = judged(out, groups);
+  out.heading("Runs");
+  std::string which;
+  for (const std::string& run : all.folders) which += "<li><code>" + escaped(run) + "</code></li>";
+  out.raw("<details><summary>" + std::to_string(all.folders.size()) + "</summary><ul>" + which + "</ul></details>");
+  if (!all.settings.empty())
+    out.raw("<details><summary>All settings</summary><pre>" + escaped(all.settings) + "</pre></details>");
+
+  const ordered_json json = {{"task", all.title},
+                             {"unit", all.unit},
+                             {"seeds", seeds},
+                             {"methods", found.json()},
+                             {"preferences", preferences}};
+  save_file(folder / "report.json", points.dump(1) + "\n");
+  save_file(folder / "comparison.json", json.dump(1) + "\n");
+  save_file(folder / "compare.csv", found.csv());
+  save_file(folder / "curves.csv", curves_csv(groups, all));
+  save_file(folder / "report.html", out.text());
+}
+
+}  // namespace align

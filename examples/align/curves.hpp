@@ -1,0 +1,28 @@
+#pragma once
+// Curves of methods: their names and colours in reports, and what is read off them.
+
+#include <string>
+#include <vector>
+
+#include "align/figure.hpp"
+#include "align/results.hpp"
+
+namespace align {
+
+/// How people call a method, and its colour.
+[[nodiscard]] std::string title(const std::string& method);
+[[nodiscard]] std::string color(const std::string& method);
+/// It went too far on purpose.
+[[nodiscard]] bool overoptimised(const std::string& method);
+
+/// The methods of some points, in their order.
+[[nodiscard]] std::vector<std::string> methods(const std::vector<curve_point>& points);
+[[nodiscard]] std::vector<curve_point> curve(const std::vector<curve_point>& points, const std::string& method);
+
+/// The reward of best-of-n at a KL, between its points; NaN beyond them.
+[[nodiscard]] double best_of_n_reward(const std::vector<curve_point>& points, double kl);
+
+[[nodiscard]] series line(const std::vector<curve_point>& points, const std::string& method, double curve_point::*x,
+                          double curve_point::*y);
+
+}  // namespace align
