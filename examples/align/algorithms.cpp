@@ -97,11 +97,17 @@ constexpr choice_entry samplers[] = {
 constexpr choice_entry losses[] = {
     {"bradley_terry", "Ouyang et al. 2022, arXiv 2203.02155", "log-sigmoid of the gap, scores centred at 0.01"},
     {"smoothed", "Bradley and Terry 1952", "the same with one label in ten taken to be flipped"},
-    {"margin", "Touvron et al. 2023, arXiv 2307.09288", "the same less a margin of 1 for every pair"},
+    {"margin", "Touvron et al. 2023, arXiv 2307.09288",
+     "the same less --reward-margin times the margin of the pair: its field `margin`, else the lead among its votes, "
+     "else 1"},
+    {"agreement", "Bradley and Terry 1952", "the same, a pair counting as much as the share of its votes"},
+    {"votes", "Bradley and Terry 1952", "the same with the share of the votes as the label"},
     {"thurstone", "Thurstone 1927", "normal noise of deviation 1 on each score"},
     {"plackett_luce", "Plackett 1975", "pairs as rankings of two, which is Bradley-Terry without centring"},
     {"pcrm", "Zhou et al. 2024, arXiv 2404.00978",
      "a ceiling for the gap, the lower the more tokens two responses share"},
+    {"odin", "Chen et al. 2024, arXiv 2402.07319",
+     "two heads, one of which takes the length upon itself and then goes; --odin-weight of what keeps them apart"},
 };
 
 /// A name with its source, and below it some words, broken into lines.

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <memory>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
@@ -88,7 +88,7 @@ class schedule {
 void finish(const planned_run& run, std::size_t number, std::size_t of) {
   const std::vector<std::string> same = identity(run.how);
   const fs::path out = run.how.out;
-  const bool over = holds_finished(out, same) && fs::exists(out / "summary.json");
+  const bool over = holds_finished(out, same) && fs::exists(out / "report.html");  // which is written last
   std::fprintf(stderr, "[%zu/%zu] %s, seed %llu%s\n", number, of, run.name.c_str(),
                static_cast<unsigned long long>(run.how.seed), over ? ": finished before" : "");
   if (over) return;
@@ -153,6 +153,18 @@ void use_title(comparison& all, const std::string& run, const finished_run& foun
   all.unit = found.unit;
 }
 
+/// What a nat of KL costs in what an algorithm maximises; 0 where it has no such price.
+double price_of(const std::string& algorithm, const recipe& r) {
+  const auto one_of = [&](std::initializer_list<const char*> names) {
+    return std::find(names.begin(), names.end(), algorithm) != names.end();
+  };
+  if (one_of({"dpo", "kto", "una"})) return r.dpo.beta;
+  if (one_of({"online_dpo", "vpo", "xpo", "selm"})) return r.online.beta;
+  if (one_of({"ppo", "rto", "drto", "hydra_ppo", "rloo", "reinforce_plus_plus", "remax", "vineppo", "zpg", "zbcpg"}))
+    return r.ppo.kl;
+  return algorithm == "rebel" ? r.rebel.kl : algorithm == "dvpo" ? r.dvpo.kl : algorithm == "grpo" ? r.group.kl : 0;
+}
+
 /// A colour for each label: the algorithm's, where no other label has it.
 std::map<std::string, std::string> colors_of(const std::vector<variant>& variants) {
   static constexpr const char* others[] = {"#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee",
@@ -175,6 +187,8 @@ std::map<std::string, std::string> colors_of(const std::vector<variant>& variant
 void run_comparison(const request& asked) {
   const schedule plan(asked);
   require_writable(asked.run.out);
+  for (const auto& file : fs::directory_iterator(asked.run.out))
+    if (file.path().extension() == ".new") fs::remove(file.path());  // what a killed one had not written whole
   // Other settings are an error before any work.
   for (const planned_run& run : plan.runs()) (void)holds_finished(run.how.out, identity(run.how));
   for (std::size_t i = 0; i < plan.runs().size(); ++i) finish(plan.runs()[i], i + 1, plan.runs().size());
@@ -195,6 +209,8 @@ void run_comparison(const request& asked) {
       all.curves.push_back(std::move(c));
       all.folders.push_back(fs::relative(s.out, asked.run.out).string());
     }
+  const variant& first = asked.variants.front();
+  all.price = price_of(first.algorithm, plan.settings_of(first, asked.seeds.front()).how);
   settings shown = asked.run;
   shown.overoptimise = false;
   for (const std::string& one : identity(shown))

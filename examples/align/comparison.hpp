@@ -40,6 +40,7 @@ struct comparison {
   std::vector<compared_curve> curves = {};
   std::vector<std::string> folders = {};  ///< of the runs
   std::string settings = {};              ///< of all of them, for the reader; may be empty
+  double price = 0;                       ///< of a nat of KL: J is the reward less what the KL costs
 };
 
 /// Writes report.html, comparison.json, compare.csv (a line a label), curves.csv (means of all evaluations) and report.json (all

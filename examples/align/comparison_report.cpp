@@ -13,6 +13,7 @@
 #include "align/figure.hpp"
 #include "align/files/save.hpp"
 #include "align/page.hpp"
+#include "align/spread.hpp"
 
 namespace align {
 namespace {
@@ -20,33 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::ordered_json;
 
-/// The two-sided 95 % quantile of Student's t; beyond nine degrees of freedom by the expansion of Cornish and Fisher.
-double student(std::size_t degrees) {
-  static constexpr double table[] = {0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262};
-  if (degrees < std::size(table)) return table[degrees];
-  const double z = 1.959964, n = static_cast<double>(degrees), z3 = z * z * z, z5 = z3 * z * z;
-  return z + (z3 + z) / (4 * n) + (5 * z5 + 16 * z3 + 3 * z) / (96 * n * n);
-}
-
-/// A mean and half of its 95 % interval; 0 of a single number.
-struct spread {
-  std::size_t n = 0;
-  double mean = std::nan(""), half = 0;
-};
-spread spread_of(const std::vector<double>& x) {
-  spread s{x.size(), x.empty() ? std::nan("") : 0, 0};
-  for (const double v : x) s.mean += v / static_cast<double>(x.size());
-  double squares = 0;
-  for (const double v : x) squares += (v - s.mean) * (v - s.mean);
-  if (x.size() > 1)
-    s.half =
-        student(x.size() - 1) * std::sqrt(squares / static_cast<double>(x.size() - 1) / static_cast<double>(x.size()));
-  return s;
-}
-std::string shown(const spread& s, int digits) {
-  if (s.n == 0) return "–";
-  return fixed(s.mean, digits) + (s.n > 1 ? " ± " + fixed(s.half, digits) : "");
-}
 /// The same, with how many of the runs it is of where it is not all.
 std::string shown(const spread& s, int digits, std::size_t runs) {
   return shown(s, digits) +
@@ -103,26 +77,27 @@ std::vector<group> groups_of(const comparison& all) {
 /// The mean over runs of an evaluation that all of them have.
 struct mean_point {
   std::int64_t iteration = 0;
-  spread reward = {}, kl = {};
-  double tokens = 0, seconds = 0;
+  spread reward = {}, kl = {}, promised = {};
+  double tokens = 0;
 };
 std::vector<mean_point> mean_curve(const std::vector<const std::vector<curve_point>*>& runs) {
   std::vector<mean_point> out;
   if (runs.empty()) return out;
   for (const curve_point& p : *runs.front()) {
-    std::vector<double> reward, kl;
+    std::vector<double> reward, kl, promised;
     mean_point m{.iteration = p.iteration};
     for (const auto* run : runs)
       for (const curve_point& q : *run)
         if (q.iteration == p.iteration) {
           reward.push_back(q.reward);
           kl.push_back(q.kl);
+          if (q.has_proxy) promised.push_back(q.proxy);
           m.tokens += static_cast<double>(q.tokens) / static_cast<double>(runs.size());
-          m.seconds += q.seconds / static_cast<double>(runs.size());
         }
     if (reward.size() != runs.size()) continue;
     m.reward = spread_of(reward);
     m.kl = spread_of(kl);
+    m.promised = spread_of(promised);
     out.push_back(m);
   }
   return out;
@@ -174,16 +149,39 @@ figure drawn(const comparison& all, const std::vector<group>& groups, bool by_kl
   return f;
 }
 
+/// True rewards and, dashed, what the learned ones promised.
+figure promises(const comparison& all, const std::vector<group>& groups) {
+  figure f{"promises", "KL to the start, nats per " + all.unit, "mean reward", {}};
+  for (const group& g : groups) {
+    if (overoptimised(g.label)) continue;
+    const std::vector<mean_point> points = mean_curve(g);
+    series truth = series_of(points, true);
+    truth.title = g.title;
+    truth.color = g.color;
+    series promise{.title = g.title + ": promised", .color = g.color, .dashed = true};
+    for (const mean_point& p : points) {
+      if (p.promised.n == 0) continue;
+      promise.x.push_back(p.kl.mean);
+      promise.y.push_back(p.promised.mean);
+    }
+    f.lines.push_back(truth);
+    if (!promise.x.empty()) f.lines.push_back(promise);
+  }
+  return f;
+}
+
 /// What is said of a label.
 struct summary {
   const group* of;
   spread reward, kl, gain, share, seconds, each, tokens, ahead, sooner;
+  spread objective, iterations;  ///< J, and iterations to the first one's
+  spread promised, peak, peak_kl;
   std::vector<spread> at_kl;
 };
 
 class table_of_summaries {
  public:
-  table_of_summaries(const comparison& all, const std::vector<group>& groups) : unit_(all.unit) {
+  table_of_summaries(const comparison& all, const std::vector<group>& groups) : price_(all.price) {
     const group* reference = nullptr;
     for (const group& g : groups)
       if (!g.runs.front()->points.empty()) {
@@ -219,6 +217,24 @@ class table_of_summaries {
         "<small>The last evaluation; mean and 95&nbsp;% interval (Student) over the runs. Gain: over the start, in "
         "standard deviations of its samples' reward. Of best-of-n: the gain divided by what best-of-n gains at the "
         "same KL, of the runs whose KL best-of-n comes to.</small>");
+    if (price_ > 0) {
+      std::vector<std::vector<std::string>> goals;
+      for (const summary& s : rows_)
+        goals.push_back({escaped(s.of->title), shown(s.objective, 2), shown(s.iterations, 1, s.of->runs.size())});
+      out.table({"", "J", "iterations to " + escaped(first_) + "'s J"}, goals);
+      out.paragraph("<small>J: the reward less " + fixed(price_, 3) + " times the KL, which is what " +
+                    escaped(first_) + " maximises.</small>");
+    }
+    if (std::any_of(rows_.begin(), rows_.end(), [](const summary& s) { return s.promised.n > 0; })) {
+      std::vector<std::vector<std::string>> promises;
+      for (const summary& s : rows_)
+        promises.push_back(
+            {escaped(s.of->title), shown(s.promised, 2), shown(s.reward, 2), shown(s.peak, 2), shown(s.peak_kl, 1)});
+      out.table({"", "promised", "true", "highest true", "at nats"}, promises);
+      out.paragraph(
+          "<small>What the learned reward promises and what the true one is at the last evaluation; the highest true "
+          "reward of a curve, and where it is.</small>");
+    }
     head = {"", "reward less " + escaped(first_) + "'s"};
     for (const double level : levels_) head.push_back("reward at " + fixed(level, 1) + " nats");
     head.insert(head.end(), {"samples to its reward", "seconds", "seconds an iteration"});
@@ -242,6 +258,9 @@ class table_of_summaries {
     out << "method,runs,reward,reward_interval,kl,kl_interval,gain,gain_interval,of_best_of_n,of_best_of_n_interval,"
            "seconds,seconds_interval,seconds_an_iteration,seconds_an_iteration_interval,tokens,less_first,"
            "less_first_interval,samples_to_first,samples_to_first_interval,samples_to_first_runs";
+    out << ",objective,objective_interval,iterations_to_first,iterations_to_first_interval,iterations_to_first_runs,"
+           "promised,"
+           "promised_interval,highest,highest_interval,highest_kl,highest_kl_interval";
     for (const double level : levels_)
       out << ",reward_at_" << fixed(level, 1) << ",reward_at_" << fixed(level, 1) << "_interval,reward_at_"
           << fixed(level, 1) << "_runs";
@@ -256,7 +275,9 @@ class table_of_summaries {
     for (const summary& s : rows_) {
       out << s.of->label << ',' << s.of->runs.size() << ',' << both(s.reward) << ',' << both(s.kl) << ','
           << both(s.gain) << ',' << both(s.share) << ',' << both(s.seconds) << ',' << both(s.each) << ','
-          << s.tokens.mean << ',' << both(s.ahead) << ',' << both(s.sooner) << ',' << s.sooner.n;
+          << s.tokens.mean << ',' << both(s.ahead) << ',' << both(s.sooner) << ',' << s.sooner.n << ','
+          << both(s.objective) << ',' << both(s.iterations) << ',' << s.iterations.n << ',' << both(s.promised) << ','
+          << both(s.peak) << ',' << both(s.peak_kl);
       for (const spread& one : s.at_kl) out << ',' << both(one) << ',' << one.n;
       out << '\n';
     }
@@ -275,7 +296,12 @@ class table_of_summaries {
                           {"seconds", json_of(s.seconds)},
                           {"seconds_an_iteration", json_of(s.each)},
                           {"less_first", json_of(s.ahead)},
-                          {"samples_to_first", json_of(s.sooner)}};
+                          {"samples_to_first", json_of(s.sooner)},
+                          {"objective", json_of(s.objective)},
+                          {"iterations_to_first", json_of(s.iterations)},
+                          {"promised", json_of(s.promised)},
+                          {"highest", json_of(s.peak)},
+                          {"highest_kl", json_of(s.peak_kl)}};
       for (std::size_t i = 0; i < levels_.size(); ++i) one["reward_at"][fixed(levels_[i], 1)] = json_of(s.at_kl[i]);
       list.push_back(std::move(one));
     }
@@ -286,7 +312,10 @@ class table_of_summaries {
   static constexpr double infinity = std::numeric_limits<double>::infinity();
 
   [[nodiscard]] summary look(const group& g, const group& reference) const {
-    std::vector<double> reward, kl, gain, share, seconds, each, tokens, ahead, sooner;
+    std::vector<double> reward, kl, gain, share, seconds, each, tokens, ahead, sooner, objective, iterations, promised,
+        peak, peak_kl;
+    const auto j_of = [&](const curve_point& p) { return p.reward - price_ * p.kl; };
+    const auto count_of = [](const curve_point& p) { return static_cast<double>(p.iteration); };
     std::vector<std::vector<double>> at_kl(levels_.size());
     for (const compared_curve* c : g.runs) {
       const curve_point &begin = c->points.front(), &end = c->points.back();
@@ -298,6 +327,12 @@ class table_of_summaries {
       seconds.push_back(end.seconds);
       each.push_back(end.seconds / static_cast<double>(std::max<std::int64_t>(1, end.iteration)));
       tokens.push_back(static_cast<double>(end.tokens));
+      objective.push_back(j_of(end));
+      const curve_point& best = *std::max_element(c->points.begin(), c->points.end(),
+                                                  [](const auto& a, const auto& b) { return a.reward < b.reward; });
+      peak.push_back(best.reward);
+      peak_kl.push_back(best.kl);
+      if (end.has_proxy) promised.push_back(end.proxy);
       for (std::size_t i = 0; i < levels_.size(); ++i)
         if (const auto at = reward_at_kl(*c, levels_[i])) at_kl[i].push_back(*at);
       const compared_curve* const other = reference.with_seed(c->seed);
@@ -306,6 +341,7 @@ class table_of_summaries {
       if (c != other) ahead.push_back(end.reward - goal);
       const auto mine = tokens_to(*c, goal), its = tokens_to(*other, goal);
       if (mine && its && *its > 0) sooner.push_back(*mine / *its);
+      if (const auto at = first_at(c->points, j_of(other->points.back()), j_of, count_of)) iterations.push_back(*at);
     }
     summary s{&g,
               spread_of(reward),
@@ -317,12 +353,18 @@ class table_of_summaries {
               spread_of(tokens),
               spread_of(ahead),
               spread_of(sooner),
+              spread_of(objective),
+              spread_of(iterations),
+              spread_of(promised),
+              spread_of(peak),
+              spread_of(peak_kl),
               {}};
     for (const auto& one : at_kl) s.at_kl.push_back(spread_of(one));
     return s;
   }
 
-  std::string unit_, first_;
+  double price_;
+  std::string first_;
   std::vector<double> levels_;
   std::vector<summary> rows_;
 };
@@ -387,11 +429,11 @@ ordered_json judged(page& out, const std::vector<group>& groups) {
 
 std::string curves_csv(const std::vector<group>& groups, const comparison& all) {
   std::ostringstream out;
-  out << "method,iteration,runs,reward,reward_interval,kl,kl_interval,tokens,seconds\n";
+  out << "method,iteration,runs,reward,reward_interval,kl,kl_interval,tokens\n";
   const auto add = [&](const std::string& label, const std::vector<mean_point>& points) {
     for (const mean_point& p : points)
       out << label << ',' << p.iteration << ',' << p.reward.n << ',' << p.reward.mean << ',' << p.reward.half << ','
-          << p.kl.mean << ',' << p.kl.half << ',' << p.tokens << ',' << p.seconds << '\n';
+          << p.kl.mean << ',' << p.kl.half << ',' << p.tokens << '\n';
   };
   add("best_of_n", mean_best_of_n(all));
   for (const group& g : groups) add(g.label, mean_curve(g));
@@ -434,6 +476,12 @@ void write_joined(const comparison& all, const std::string& out_folder) {
     for (const bool by_kl : {true, false}) {
       out.heading(by_kl ? "Reward against KL" : "Reward against samples");
       out.figure_of(draw(folder, drawn(all, groups, by_kl, false)));
+    }
+    if (std::any_of(all.curves.begin(), all.curves.end(), [](const compared_curve& c) {
+          return !overoptimised(c.label) && !c.points.empty() && c.points.back().has_proxy;
+        })) {
+      out.heading("True and promised reward");
+      out.figure_of(draw(folder, promises(all, groups)));
     }
     if (std::any_of(groups.begin(), groups.end(), [](const group& g) { return overoptimised(g.label); })) {
       out.heading("Too far");

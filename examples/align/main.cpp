@@ -13,6 +13,7 @@
 #include "align/pipeline.hpp"
 #include "align/report.hpp"
 #include "align/subnormals.hpp"
+#include "align/value_study.hpp"
 
 namespace {
 
@@ -52,6 +53,9 @@ int main(int argc, char** argv) {
       std::printf("report: %s/report.html\n", asked.run.out.c_str());
     } else if (!asked.variants.empty()) {
       run_comparison(asked);
+      std::printf("report: %s/report.html\n", asked.run.out.c_str());
+    } else if (asked.values) {
+      run_value_study(asked);
       std::printf("report: %s/report.html\n", asked.run.out.c_str());
     } else {
       align_model(asked.run);

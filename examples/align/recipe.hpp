@@ -75,6 +75,10 @@ struct recipe {
   std::int64_t reward_pairs = 16384;     ///< labelled pairs that the reward model learns from
   std::int64_t preference_pairs = 8192;  ///< of samples, judged by the reward, for DPO
   std::int64_t most_pairs = 0;           ///< of a user's preferences that are learned from, the first ones; 0: all
+  double reward_margin = 1;              ///< of the margin loss
+  double odin_weight = 1;                ///< of ODIN's orthogonality and correlations
+  std::int64_t members = 4;              ///< reward models of an ensemble
+  double uncertainty = 1;                ///< price of the members' variance
   std::int64_t batch = 64;               ///< of SFT and of the reward model
   std::int64_t iterations = 24;          ///< of the methods that sample; DPO is measured as often
   std::int64_t prompts = 256;            ///< of an iteration

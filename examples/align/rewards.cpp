@@ -3,14 +3,17 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <stdexcept>
 
+#include "align/two_heads.hpp"
 #include "align/workshop.hpp"
 #include "rlhf/driver/ranking_loss.hpp"
 #include "rlhf/reward/prior_constrained.hpp"
 #include "rlhf/reward/ranking.hpp"
 #include "rlhf/reward/thurstone.hpp"
 #include "rlhf/train/labelled.hpp"
+#include "rlhf/train/odin.hpp"
 #include "rlhf/train/preference.hpp"
 
 namespace align {
@@ -57,14 +60,25 @@ struct pcrm_loss {
   }
 };
 
-/// Bradley-Terry with the same margin for every pair.
+/// Bradley-Terry with margins: those of the pairs, or the same for every pair.
 struct margin_loss {
-  double margin = 1;
+  double scale = 1;
   template <class B>
   rlhf::status operator()(B& be, rlhf::score_inputs<float> in, const rlhf::score_outputs<float>& out) const {
-    const std::vector<float> same(static_cast<std::size_t>(in.chosen.extent), static_cast<float>(margin));
-    in.margin = same;
+    std::vector<float> margin(static_cast<std::size_t>(in.chosen.extent), static_cast<float>(scale));
+    if (in.margin)
+      for (std::size_t i = 0; i < margin.size(); ++i) margin[i] *= in.margin.data[i];
+    in.margin = margin;
     return rlhf::reward_loss<rlhf::bradley_terry>{{.center = 0.01, .use_margin = true}}(be, in, out);
+  }
+};
+
+/// Bradley-Terry where a pair counts as much as the share of its votes.
+struct agreement_loss {
+  template <class B>
+  rlhf::status operator()(B& be, rlhf::score_inputs<float> in, const rlhf::score_outputs<float>& out) const {
+    in.weight = in.probability;
+    return rlhf::reward_loss<rlhf::bradley_terry>{{.center = 0.01}}(be, in, out);
   }
 };
 
@@ -98,13 +112,19 @@ struct ranked_loss {
 
 }  // namespace
 
-void workshop::train_reward(const std::string& name, scalar_policy& model, const reward_data& data) {
+void workshop::train_reward(const std::string& name, scalar_policy& model, const reward_data& data, int member) {
   const bool by_pairs = data.pairs.chosen.size() > 0;
   const std::int64_t items = by_pairs ? data.pairs.chosen.size() : data.labels.response.size();
-  rlhf::loop_options loop{.batch = sizes.batch, .epochs = sizes.reward_epochs, .key = key(reward_order)};
+  rlhf::loop_options loop{
+      .batch = sizes.batch,
+      .epochs = sizes.reward_epochs,
+      .key = key(member == 0 ? std::uint64_t{reward_order} : member_order + static_cast<std::uint64_t>(member))};
   const auto steps = rlhf::minibatches(items, loop), epoch = std::max<std::int64_t>(1, steps / loop.epochs);
   rlhf::parameter_update update{rlhf::cosine_schedule{.rate = sizes.reward_rate, .warmup = 20, .total = steps}};
-  const std::vector<trained_part> parts{{"reward", model.parameters(), &update.optimiser}};
+  std::optional<two_headed_policy> two_heads;
+  if (by_pairs && asked.reward_loss == "odin") two_heads.emplace(pool, start().model(), key(head_start));
+  const std::vector<trained_part> parts{
+      {"reward", two_heads ? two_heads->parameters() : model.parameters(), &update.optimiser}};
   loop.done = folder.restore(name, parts).steps;
   progress_line line(name, steps, "updates", loop.done);
   const auto observe = [&](const rlhf::progress& p) {
@@ -121,7 +141,17 @@ void workshop::train_reward(const std::string& name, scalar_policy& model, const
   } else if (asked.reward_loss == "smoothed") {
     learn(rlhf::reward_model{.objective = {.label_smoothing = 0.1, .center = 0.01}});
   } else if (asked.reward_loss == "margin") {
-    learn(margin_loss{});
+    learn(margin_loss{sizes.reward_margin});
+  } else if (asked.reward_loss == "agreement") {
+    if (data.pairs.probability.empty()) return learn(rlhf::reward_model{.objective = {.center = 0.01}});
+    learn(agreement_loss{});
+  } else if (asked.reward_loss == "votes") {
+    learn(rlhf::reward_model{.objective = {.center = 0.01, .soft_labels = !data.pairs.probability.empty()}});
+  } else if (asked.reward_loss == "odin") {
+    const rlhf::odin_loss loss{{.orthogonality = sizes.odin_weight, .correlation = sizes.odin_weight}};
+    rlhf::train_odin(cpu, *two_heads, update, data.pairs, loop, observe, loss);
+    const std::span<const float> left = two_heads->without_length();
+    std::copy(left.begin(), left.end(), model.parameters().begin());
   } else if (asked.reward_loss == "thurstone") {
     learn(rlhf::reward_loss{rlhf::thurstone{}});
   } else if (asked.reward_loss == "plackett_luce") {

@@ -98,6 +98,12 @@ void declare(CLI::App& app, settings& s) {
   add("--reward-epochs", r.reward_epochs, "passes of the reward model over its pairs")->check(some)->group(sizes);
   add("--reward-rate", r.reward_rate, "learning rate")->check(positive)->group(sizes);
   add("--reward-pairs", r.reward_pairs, "labelled pairs of names for the reward model")->check(some)->group(sizes);
+  add("--reward-margin", r.reward_margin, "scale of the margins of --reward-loss margin")
+      ->check(non_negative)
+      ->group(sizes);
+  add("--odin-weight", r.odin_weight, "of what keeps the two heads of --reward-loss odin apart")
+      ->check(non_negative)
+      ->group(sizes);
   add("--preference-pairs", r.preference_pairs, "pairs of samples, judged by the reward, for DPO")
       ->check(some)
       ->group(sizes);
@@ -132,6 +138,16 @@ void declare(CLI::App& app, settings& s) {
   add("--ppo-samples", r.ppo.samples, "responses to a prompt")->check(some)->group(methods);
   add("--ppo-minibatch", r.ppo.minibatch, "responses of an update")->check(some)->group(methods);
   add("--ppo-epochs", r.ppo.epochs, "passes over an iteration's responses")->check(some)->group(methods);
+  add("--ppo-reward", s.ppo_reward,
+      "what it learns from: the true reward; or what a reward model has learned from the pairs, or the mean, the "
+      "lowest, "
+      "or the mean less the variance (at --ppo-uncertainty) of several (--ppo-members)")
+      ->check(CLI::IsMember({"true", "learned", "mean", "worst_case", "uncertainty"}))
+      ->group(methods);
+  add("--ppo-members", r.members, "reward models of an ensemble, each learned from pairs drawn from the pairs again")
+      ->check(CLI::Range(std::int64_t{2}, std::int64_t{64}))
+      ->group(methods);
+  add("--ppo-uncertainty", r.uncertainty, "price of the variance between them")->check(non_negative)->group(methods);
   add("--rto-beta1", r.rto.beta1, "weight of the DPO policy's reward per token")->check(non_negative)->group(methods);
   add("--rto-clip", r.rto.clip, "bound of that reward")->check(positive)->group(methods);
   add("--rto-mode", s.rto_mode,
@@ -395,8 +411,9 @@ variant variant_of(const std::string& text) {
     if (value == std::string::npos)
       throw std::invalid_argument("--algorithms: `" + parts[i] + "` of `" + text + "` has no value: name=value");
     // Of some algorithms the settings begin with a word of the name only.
-    std::string own = contains(known, whole) ? whole : out.algorithm.substr(0, out.algorithm.find('_')) + "-" + name;
-    if (contains(known, name)) own = name;
+    std::string own = whole;
+    if (!contains(known, own)) own = out.algorithm.substr(0, out.algorithm.find('_')) + "-" + name;
+    if (!contains(known, own) && contains(known, name)) own = name;
     for (const char* all : {"algorithm", "seed", "out", "threads", "keep", "save-every"})
       if (own == all) throw std::invalid_argument("--algorithms: `" + own + "` is not a setting of one algorithm");
     if (!contains(known, own)) {
@@ -513,6 +530,24 @@ request read_command_line(int argc, char** argv) {
       ->allow_extra_args(false);
   compare->add_option("--seeds", seeds, "1..5 or 1,3,7..9")->capture_default_str();
   compare->fallthrough();  // all options above hold for every algorithm
+  CLI::App* const values =
+      app.add_subcommand("values",
+                         "train PPO with some seeds, then measure how wrong VinePPO's values and the critic's are, "
+                         "and how much their policy gradients vary: rlhf-align values --seeds 1..5 --out FOLDER");
+  value_study& study = out.study;
+  const CLI::Range two(std::int64_t{2}, std::int64_t{1} << 20);
+  values->add_option("--seeds", seeds, "1..5 or 1,3,7..9")->capture_default_str();
+  values->add_option("--rollouts", study.rollouts, "of a state, VinePPO's K; several with commas")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 16));
+  values->add_option("--truth", study.truth, "rollouts that the true value of a state is the mean of")->check(two);
+  values->add_option("--states", study.states, "whose values are judged")->check(two);
+  values->add_option("--gradients", study.batches, "whose variance is taken")->check(two);
+  values->add_option("--responses", study.responses, "of a gradient")
+      ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
+  values->fallthrough();
+  app.require_subcommand(0, 1);
 
   try {
     app.parse(argc, argv);
@@ -543,6 +578,18 @@ request read_command_line(int argc, char** argv) {
     out.exit = 0;
   }
   if (list) return out;
+  if (values->parsed()) {
+    out.values = true;
+    out.run.overoptimise = false;  // of single runs
+    try {
+      out.seeds = seeds_of(seeds);
+    } catch (const std::invalid_argument& trouble) {
+      out.exit = refuse(trouble.what());
+    }
+    if (!out.run.algorithms.empty())
+      out.exit = refuse("--algorithm is of a single run: values are PPO's and VinePPO's");
+    if (out.exit >= 0) return out;
+  }
   if (compare->parsed()) {
     const bool joins = !out.compare.empty();
     if (joins != variants.empty())

@@ -24,6 +24,7 @@ struct settings {
   std::vector<std::string> algorithms = {};              ///< in this order; empty: the subject's own list
   std::string sampler = "vanilla";                       ///< of pairs, for online DPO
   std::string reward_loss = "bradley_terry";             ///< of reward models learned from pairs
+  std::string ppo_reward = "true";                       ///< what PPO learns from
   std::string rto_mode = "dense";                        ///< where RTO pays the DPO policy's rewards
   std::string dvpo_advantage = "gae";                    ///< what DVPO makes of its frozen value
   bool overoptimise = false;                             ///< also chase rewards too far, on purpose
@@ -53,12 +54,23 @@ struct variant {
   std::vector<std::string> options = {};  ///< `name=value`, beside the settings that all have
 };
 
+/// How values and gradients are measured: see value_study.hpp.
+struct value_study {
+  std::vector<std::int64_t> rollouts = {1, 2, 4, 9, 16};  ///< the K of VinePPO
+  std::int64_t truth = 256;                               ///< rollouts that a state's true value is the mean of
+  std::int64_t states = 64;                               ///< whose values are judged
+  std::int64_t batches = 16;                              ///< gradients whose variance is taken
+  std::int64_t responses = 16;                            ///< of a gradient
+};
+
 /// What the command line asks for.
 struct request {
   settings run;
   std::vector<std::string> compare = {};  ///< folders of finished runs to join; then nothing is trained
   std::vector<variant> variants = {};     ///< to be run with every seed, and joined
   std::vector<std::uint64_t> seeds = {};
+  bool values = false;  ///< measure values and gradients
+  value_study study = {};
   int exit = -1;  ///< 0 or more: nothing is left to do (help, --print-config, an error)
 };
 

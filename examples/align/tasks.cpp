@@ -206,6 +206,12 @@ task pairs_task(const settings& s) {
                  reason.c_str(), rows.first_message.c_str());
 
   t.reward = {pairs.pairs, other.pairs, as_labels(singles), as_labels(other_singles)};
+  for (const std::int64_t i : pairs.records) {
+    // Where nobody said by how much: the lead of the votes, 1 where there were none.
+    const preference& record = train[static_cast<std::size_t>(i)];
+    t.reward.pairs.margin.push_back(static_cast<float>(record.margin.value_or(2 * record.agreement - 1)));
+    t.reward.pairs.probability.push_back(static_cast<float>(record.agreement));
+  }
   t.preference = pairs.pairs;
   if (pairs.pairs.chosen.size() > 0) t.algorithms.emplace_back("dpo");
   if (singles.responses.size() > 0) t.algorithms.emplace_back("kto");

@@ -124,14 +124,14 @@ const reward_function& workshop::reward() {
   return *reward_;
 }
 
-scalar_policy workshop::model_reward(const std::string& name, const reward_data& data) {
+scalar_policy workshop::model_reward(const std::string& name, const reward_data& data, int member) {
   scalar_policy model = new_critic();
   if (done(name)) {
     load_reward_model(folder.model(name), subject.shape, model.parameters());
     model.use(scoring);
     return model;
   }
-  train_reward(name, model, data);
+  train_reward(name, model, data, member);
   model.use(scoring);
   if (data.held_out.chosen.size() > 0)
     judge_by_pairs(name, model, data.held_out);
@@ -212,7 +212,7 @@ void workshop::measure_start() {
 }
 
 void workshop::measure(const std::string& method, policy& model, stage_position at, std::int64_t iteration,
-                       double seconds, scalar_policy* proxy) {
+                       double seconds, const reward_function* proxy) {
   double promised = 0;
   const reward_function both([&](const rlhf::responses& batch, std::span<float> out) {
     if (proxy != nullptr) {
@@ -293,7 +293,8 @@ void workshop::finish_run() {
   folder.finish_run(results_, all_.seconds());
 }
 
-course::course(workshop& w, std::string method, policy& model, std::vector<trained_part> parts, scalar_policy* proxy)
+course::course(workshop& w, std::string method, policy& model, std::vector<trained_part> parts,
+               const reward_function* proxy)
     : w_(w),
       method_(std::move(method)),
       model_(model),

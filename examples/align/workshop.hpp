@@ -83,7 +83,8 @@ class workshop {
   /// The prompts of iteration i: `n` of them, 0: as many as the settings say.
   [[nodiscard]] rlhf::prompt_list prompts(std::int64_t i, std::int64_t n = 0);
   /// A reward model from pairs, or from labels where there are only those; the file of an earlier one where there is one.
-  [[nodiscard]] scalar_policy model_reward(const std::string& name, const reward_data& data);
+  /// `member` of an ensemble has an order of its own; 0: none.
+  [[nodiscard]] scalar_policy model_reward(const std::string& name, const reward_data& data, int member = 0);
 
   /// A copy of the start.
   [[nodiscard]] policy copy() { return policy(cpu, pool, start().model(), limits(), learning); }
@@ -96,7 +97,7 @@ class workshop {
   void best_of_n();
   /// Adds a point to a method's curve; every curve begins at the start.
   void measure(const std::string& method, policy& model, stage_position at, std::int64_t iteration, double seconds,
-               scalar_policy* proxy = nullptr);
+               const reward_function* proxy = nullptr);
   /// Keeps some samples as text, and says what was reached.
   void show(const std::string& method, policy& model);
 
@@ -121,7 +122,7 @@ class workshop {
   void begin_prompts();
   [[nodiscard]] policy fine_tune();
   [[nodiscard]] rlhf::preference_pairs judged_pairs();
-  void train_reward(const std::string& name, scalar_policy& model, const reward_data& data);
+  void train_reward(const std::string& name, scalar_policy& model, const reward_data& data, int member);
   void judge_by_pairs(const std::string& name, scalar_policy& model, const rlhf::preference_pairs& held_out);
   void judge_by_labels(const std::string& name, scalar_policy& model, const rlhf::labelled_responses& held_out);
   void told(const std::string& name, const char* of, double right, std::size_t all);
@@ -143,7 +144,7 @@ class course {
  public:
   /// Of a method that samples: evaluated after every iteration, by the side of `proxy` where it learns from another reward.
   course(workshop& w, std::string method, policy& model, std::vector<trained_part> parts,
-         scalar_policy* proxy = nullptr);
+         const reward_function* proxy = nullptr);
   /// Of one that learns from a fixed set of `tokens` response tokens in `steps` updates, `epochs` times over.
   course(workshop& w, std::string method, policy& model, std::vector<trained_part> parts, std::int64_t steps,
          std::int64_t epochs, std::int64_t tokens);
@@ -160,7 +161,7 @@ class course {
   std::string method_;
   policy& model_;
   std::vector<trained_part> parts_;
-  scalar_policy* proxy_ = nullptr;
+  const reward_function* proxy_ = nullptr;
   std::int64_t every_ = 1, epochs_ = 1, tokens_ = 0;
   stage_position at_;
   stopwatch watch_;

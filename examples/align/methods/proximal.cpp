@@ -1,10 +1,15 @@
 // Methods with a critic, and REBEL, which regresses.
 
 #include <functional>
+#include <span>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
+#include "align/files/reward_safetensors.hpp"
 #include "align/methods/methods.hpp"
 #include "rlhf/algorithm/drto.hpp"
+#include "rlhf/train/ensemble.hpp"
 #include "rlhf/train/on_policy.hpp"
 
 namespace align {
@@ -12,7 +17,7 @@ namespace {
 
 struct proximal_options {
   std::string method;
-  scalar_policy* proxy = nullptr;  ///< learned from in place of the true reward
+  const reward_function* proxy = nullptr;  ///< learned from in place of the true reward
   double rate_scale = 1;
 };
 
@@ -54,14 +59,39 @@ void proximal(workshop& w, const proximal_options& o, const Algorithm& algorithm
                                      .done = way.at().steps,
                                      .tokens_done = way.at().tokens};
   const auto ask = [&](std::int64_t i) { return w.prompts(i); };
-  const reward_function learned_from = o.proxy == nullptr ? w.reward() : reward_function(*o.proxy);
+  const reward_function& learned_from = o.proxy == nullptr ? w.reward() : *o.proxy;
   if (guide == nullptr)
     rlhf::train_ppo(w.cpu, algorithm, model, critic, w.start(), learned_from, actor_update, critic_update, ask, loop,
                     way);
   else
     rlhf::train_ppo(w.cpu, algorithm, model, critic, w.start(), learned_from, actor_update, critic_update, ask, loop,
                     way, guiding_policy{guide, &w.subject.ends_segment});
+  save_reward_model(w.folder.model(o.method + "_critic"), w.subject.shape, critic.parameters());
   way.finish();
+}
+
+[[nodiscard]] std::vector<scalar_policy> one_proxy(workshop& w) {
+  std::vector<scalar_policy> out;
+  out.push_back(w.model_reward("proxy", {.pairs = w.pairs()}));
+  return out;
+}
+/// Reward models that differ by what they saw: each learns from as many pairs, drawn from the pairs with replacement.
+[[nodiscard]] std::vector<scalar_policy> proxies(workshop& w) {
+  const rlhf::preference_pairs& all = w.pairs();
+  const auto n = static_cast<std::uint64_t>(all.chosen.size());
+  std::vector<scalar_policy> out;
+  for (int k = 1; k <= static_cast<int>(w.sizes.members); ++k) {
+    const rlhf::random_numbers draw(w.key(member_order + static_cast<std::uint64_t>(100 + k)));
+    rlhf::preference_pairs again;
+    for (std::uint64_t i = 0; i < n; ++i) {
+      const auto row =
+          static_cast<std::int64_t>(draw.uniform({.prompt = static_cast<std::uint32_t>(i)}) * static_cast<double>(n));
+      again.chosen.add(all.chosen, row);
+      again.rejected.add(all.rejected, row);
+    }
+    out.push_back(w.model_reward("proxy-" + std::to_string(k), {.pairs = std::move(again)}, k));
+  }
+  return out;
 }
 
 [[nodiscard]] rlhf::rto_mode mode_of(const std::string& name) {
@@ -103,13 +133,29 @@ void rebel(workshop& w) {
 void ppo(workshop& w) {
   rlhf::ppo algorithm;
   algorithm.reward.coefficient = w.sizes.ppo.kl;
-  proximal(w, {.method = "ppo"}, algorithm, nullptr);
+  const std::string& from = w.asked.ppo_reward;
+  if (from == "true") return proximal(w, {.method = "ppo"}, algorithm, nullptr);
+  std::vector<scalar_policy> members = from == "learned" ? one_proxy(w) : proxies(w);
+  const auto learn = [&](auto formula) {
+    rlhf::reward_ensemble all(w.cpu, std::span(members), formula);
+    const reward_function proxy([&](const rlhf::responses& batch, std::span<float> out) { all.rewards(batch, out); });
+    proximal(w, {.method = "ppo", .proxy = &proxy}, algorithm, nullptr);
+  };
+  if (from == "learned" || from == "mean")
+    learn(rlhf::ensemble_mean{});
+  else if (from == "worst_case")
+    learn(rlhf::worst_case{});
+  else if (from == "uncertainty")
+    learn(rlhf::uncertainty_weighted{.lambda = w.sizes.uncertainty});
+  else
+    throw std::invalid_argument("--ppo-reward: there is no " + from);
 }
 
-void ppo_proxy(workshop& w, scalar_policy& proxy) {
+void ppo_proxy(workshop& w, scalar_policy& model) {
   if (w.done("ppo_proxy")) return;
   rlhf::ppo algorithm;
   algorithm.reward.coefficient = 0;
+  const reward_function proxy(model);
   proximal(w, {.method = "ppo_proxy", .proxy = &proxy, .rate_scale = 2.5}, algorithm, nullptr);
 }
 

@@ -12,10 +12,14 @@
 
 namespace rlhf::inline v1 {
 
-/// Pairs of responses: chosen(i) is preferred to rejected(i).
+/// Pairs of responses: chosen(i) is preferred to rejected(i). What else is known of them is [pairs], or empty: losses of scores
+/// read it.
 struct preference_pairs {
   responses chosen;
   responses rejected;
+  std::vector<float> margin = {};       ///< by how much
+  std::vector<float> probability = {};  ///< that another judge agrees: the share of the votes
+  std::vector<float> weight = {};       ///< of the pair in the loss
 };
 
 namespace preference_train_detail {
@@ -34,6 +38,24 @@ struct stands_still {};
 inline void check(const preference_pairs& pairs, const char* function) {
   if (pairs.chosen.size() != pairs.rejected.size())
     throw error(remark::shape(function, "pairs.rejected", pairs.rejected.size(), pairs.chosen.size()));
+  const auto sized = [&](const std::vector<float>& what, const char* name) {
+    if (const auto n = static_cast<std::int64_t>(what.size()); n != 0 && n != pairs.chosen.size())
+      throw error(remark::shape(function, name, n, pairs.chosen.size()));
+  };
+  sized(pairs.margin, "pairs.margin");
+  sized(pairs.probability, "pairs.probability");
+  sized(pairs.weight, "pairs.weight");
+}
+
+/// The elements of some pairs; empty where there are none.
+[[nodiscard]] inline std::vector<float> select(const std::vector<float>& all, std::span<const std::int64_t> rows) {
+  std::vector<float> out;
+  if (all.empty()) return out;
+  for (const std::int64_t row : rows) out.push_back(all[static_cast<std::size_t>(row)]);
+  return out;
+}
+[[nodiscard]] inline view<const float> view_of(const std::vector<float>& x) {
+  return x.empty() ? view<const float>{} : view<const float>(x);
 }
 
 /// The two halves of a joined batch as token layouts that both begin at 0.
@@ -53,7 +75,8 @@ struct halves {
 
 }  // namespace preference_train_detail
 
-/// Fits a reward model to pairs by a score objective: reward_model (Bradley-Terry) or any reward_loss.
+/// Fits a reward model to pairs by a score objective: reward_model (Bradley-Terry) or any reward_loss. The margins,
+/// probabilities and weights of the pairs are the loss's to read.
 /// Metrics: `loss`, `accuracy`, `margin`, `grad_norm`. Throws rlhf::error.
 template <class B, trainable_reward Model, class Schedule, class Observer = ignore_progress, class Loss = reward_model>
 void train_reward_model(B& be, Model& model, parameter_update<Schedule>& update, const preference_pairs& pairs,
@@ -70,7 +93,15 @@ void train_reward_model(B& be, Model& model, parameter_update<Schedule>& update,
     model.rewards(both, scores);
     float loss = 0;
     statistics metrics;
-    or_throw(algorithm(be, score_inputs<float>{.chosen = {scores.data(), n}, .rejected = {scores.data() + n, n}},
+    const std::vector<float> margin = preference_train_detail::select(pairs.margin, rows),
+                             probability = preference_train_detail::select(pairs.probability, rows),
+                             weight = preference_train_detail::select(pairs.weight, rows);
+    or_throw(algorithm(be,
+                       score_inputs<float>{.chosen = {scores.data(), n},
+                                           .rejected = {scores.data() + n, n},
+                                           .margin = preference_train_detail::view_of(margin),
+                                           .probability = preference_train_detail::view_of(probability),
+                                           .weight = preference_train_detail::view_of(weight)},
                        score_outputs<float>{.loss = {&loss, 1},
                                             .grad_chosen = {gradient.data(), n},
                                             .grad_rejected = {gradient.data() + n, n},

@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# Algorithms run with seeds and held against each other: killed and gone on with, the same bytes; one report; clear errors.
+#   compare.sh RLHF_ALIGN WORK_FOLDER
+set -euo pipefail
+align=$1 work=$2
+rm -rf "$work"
+mkdir -p "$work"
+cd "$work"
+die() { printf 'FAILED: %s\n' "$*" && exit 1; }
+refuses() {  # expected words, command...
+  local words=$1 said
+  shift
+  if said=$("$@" 2>&1); then die "accepted: $*"; fi
+  grep -qF -- "$words" <<<"$said" || die "'$said' does not say '$words'"
+}
+tiny=(--quick --threads 2 --iterations 2 --prompts 16 --judged 32 --frontier 64 --preference-pairs 128 --sft-epochs 1
+  --reward-pairs 512 --ppo-minibatch 16)
+set_of=ppo,rto,semi_rto=rto:mode=semi,dvpo:advantage=action_value,dpo,learned=ppo:reward=worst_case:members=2
+
+"$align" compare "${tiny[@]}" --algorithms "$set_of" --seeds 1..2 --out whole >log 2>&1 || die "$(cat log)"
+for label in ppo rto semi_rto dvpo_advantage-action_value dpo learned; do
+  grep -q "^$label,2," whole/compare.csv || die "no line for two runs of $label: $(cat whole/compare.csv)"
+  [[ -s whole/$label/seed-2/report.html ]] || die "no run of $label with seed 2"
+done
+for part in 'Reward against KL' 'Reward against samples' 'iterations to PPO' 'True and promised reward' 'semi_rto: rto rto-mode=semi' '</html>'; do
+  grep -qF "$part" whole/report.html || die "the report has no '$part'"
+done
+[[ $(cut -d, -f1 whole/curves.csv | sort -u | wc -l) == 8 ]] || die "the curves are of $(cut -d, -f1 whole/curves.csv | sort -u)"
+! cmp -s whole/rto/seed-1/curves.csv whole/semi_rto/seed-1/curves.csv || die "the mode changes nothing"
+
+# What is shared changes nothing: each is the run that it would be alone.
+"$align" "${tiny[@]}" --algorithm rto --rto-mode semi --seed 2 --out alone >log 2>&1 || die "$(cat log)"
+cmp alone/models/rto.safetensors whole/semi_rto/seed-2/models/rto.safetensors || die "semi_rto is another run than its own"
+diff <(grep '^rto,\|^best_of_n,' alone/curves.csv) <(grep '^rto,\|^best_of_n,' whole/semi_rto/seed-2/curves.csv) >/dev/null ||
+  die "semi_rto has another curve than alone"
+
+# Killed again and again, the times between growing, until one gets to the end.
+milliseconds=300 kills=0
+until [[ $kills == 100 ]]; do
+  "$align" compare "${tiny[@]}" --algorithms "$set_of" --seeds 1..2 --out killed >log 2>&1 &
+  child=$!
+  sleep "$(awk -v t=$milliseconds 'BEGIN { printf "%.3f", t / 1000 }')"
+  if ! kill -9 $child 2>/dev/null; then
+    wait $child || die "$(cat log)"
+    break
+  fi
+  wait $child 2>/dev/null || true
+  kills=$((kills + 1)) milliseconds=$((milliseconds + milliseconds / 8))
+done
+[[ $kills -ge 2 ]] || die "the comparison was over before it could be killed"
+# All but what tells the time: of runs and, at the top, of the comparison.
+sums() { (cd "$1" && find . -type f ! -name timing.json ! -name report.html ! -name report.json ! -name summary.json ! -name comparison.json ! -name compare.csv -print0 | sort -z | xargs -0 sha256sum); }
+diff <(sums whole) <(sums killed) >difference || die "killed $kills times: $(head -4 difference)"
+printf 'killed %s times: equal byte for byte\n' "$kills"
+
+# More of it goes on from what is there; other settings do not.
+"$align" compare "${tiny[@]}" --algorithms ppo,rto,rebel --seeds 1,2 --out whole >log 2>&1 || die "$(cat log)"
+[[ $(grep -c 'finished before' log) == 8 ]] || die "what was finished was not kept: $(cat log)"
+grep -q '^rebel,2,' whole/compare.csv || die "no REBEL: $(cat whole/compare.csv)"
+refuses 'was `ppo-kl=0.3`, and now is `ppo-kl=0.1`' "$align" compare "${tiny[@]}" --ppo-kl 0.1 --algorithms ppo --seeds 1 --out whole
+refuses 'was `rto-mode=semi`' "$align" compare "${tiny[@]}" --algorithms semi_rto=rto:mode=eos --seeds 1 --out whole
+
+# From a file, and over it.
+cat >comparison.toml <<'TOML'
+quick = true
+iterations = 2
+[compare]
+algorithms = ["ppo", "low=ppo:kl=0.1"]
+seeds = "3..4"
+TOML
+"$align" compare "${tiny[@]}" --config comparison.toml --seeds 3 --out filed >log 2>&1 || die "$(cat log)"
+grep -q '^low,1,' filed/compare.csv || die "not what the file says: $(cat filed/compare.csv)"
+
+# Names that are wrong.
+refuses 'the nearest is `rto`' "$align" compare --algorithms ppo,rtoo --out none
+refuses 'the nearest is `rto-mode`' "$align" compare --algorithms rto:mod=semi --out none
+refuses 'rto-mode' "$align" compare --algorithms rto:mode=sami --out none
+refuses 'has no value' "$align" compare --algorithms rto:mode --out none
+refuses 'not a setting of one algorithm' "$align" compare --algorithms rto:seed=3 --out none
+refuses 'give them labels' "$align" compare --algorithms ppo,ppo --out none
+refuses 'cannot be the label' "$align" compare --algorithms ../up=ppo --out none
+refuses 'no range' "$align" compare --algorithms ppo --seeds 5..1 --out none
+refuses '1..5' "$align" compare --algorithms ppo --seeds one --out none
+refuses 'the nearest is --seed' "$align" compare --algorithms ppo --sedd 1 --out none
+refuses 'single run' "$align" compare --algorithms ppo --algorithm ppo --out none
+refuses 'wants --algorithms' "$align" compare --out none
+refuses 'give one' "$align" compare --algorithms ppo --out none whole
+printf '[compare]\nseds = "1"\n' >wrong.toml
+refuses 'the nearest is `compare.seeds`' "$align" compare --config wrong.toml --algorithms ppo --out none
+touch file
+refuses "file/below" "$align" compare "${tiny[@]}" --algorithms ppo --seeds 1 --out file/below
+[[ ! -e none ]] || die "a folder was made for a comparison that could not start"
+
+# Values and gradients: rollouts are right on the mean, and more of them are nearer.
+"$align" values "${tiny[@]}" --prompts 32 --seeds 1..2 --rollouts 1,4,16 --truth 64 --states 24 --gradients 8 --responses 8 --out values >log 2>&1 ||
+  die "$(cat log)"
+[[ $(wc -l <values/values.csv) == 13 ]] || die "values.csv: $(cat values/values.csv)"
+awk -F, '$2 == "\"K = 1\"" { one += $3; rough += $6 } $2 == "\"K = 16\"" { many += $3; smooth += $6 }
+  END { if (!(many < 0.5 * one && smooth < rough)) { print one, many, rough, smooth; exit 1 } }' values/values.csv ||
+  die "sixteen rollouts are no better than one: $(cat values/values.csv)"
+refuses '--rollouts' "$align" values --rollouts 0 --out none
+echo "comparisons: fine"
