@@ -6,12 +6,12 @@
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "align/algorithms.hpp"
+#include "align/peak_memory.hpp"
 #include "align/pipeline.hpp"
 #include "align/workshop.hpp"
 #include "rlhf/backend/eigen.hpp"
@@ -27,19 +27,6 @@ namespace {
 
 double clock_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-/// The most memory this process has held, in bytes.
-double peak_memory() {
-  std::ifstream status("/proc/self/status");
-  std::string word;
-  while (status >> word)
-    if (word == "VmHWM:") {
-      double kilobytes = 0;
-      status >> kilobytes;
-      return kilobytes * 1024;
-    }
-  return 0;
 }
 
 std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -193,7 +180,7 @@ class rehearsal_of_run {
  private:
   [[nodiscard]] run_plan added_up(double begun) {
     for (const stage_plan& stage : plan_.stages) plan_.seconds += stage.seconds;
-    plan_.peak_bytes = peak_memory();
+    plan_.peak_bytes = static_cast<double>(peak_memory());
     plan_.disk_bytes = disk_need(s_, t_);
     std::fprintf(stderr, "rehearsed in %.1f s\n", clock_seconds() - begun);
     return std::move(plan_);

@@ -172,6 +172,7 @@ void write_numbers(const fs::path& folder, const settings& s, const task& t, con
   for (const auto& [name, value] : results.figures) summary[name] = value;
   for (const auto& [name, text] : results.tables) summary["tables"][name] = ordered_json::parse(text);
   summary["seconds"] = results.seconds;
+  for (const auto& [method, bytes] : results.peaks) summary["peak_bytes"][method] = bytes;
   save_file(folder / "report.json", list.dump(1) + "\n");
   save_file(folder / "results.json", to_text(results) + "\n");
   save_file(folder / "summary.json", summary.dump(1) + "\n");
@@ -228,10 +229,11 @@ void write_report(const settings& s, const task& t, const run_results& results) 
       rows.push_back({title(m), fixed(last.reward, 2),
                       deviation > 0 ? fixed((last.reward - start) / deviation, 2) : "–", fixed(last.kl, 2),
                       sampled > 0 ? fixed((last.reward - start) / sampled, 2) : "–",
-                      fixed(static_cast<double>(last.tokens) / 1000, 0), fixed(last.seconds, 1)});
+                      fixed(static_cast<double>(last.tokens) / 1000, 0), fixed(last.seconds, 1),
+                      results.peaks.contains(m) ? fixed(static_cast<double>(results.peaks.at(m)) / 1048576, 0) : "–"});
     }
-    rows.insert(rows.begin(), {"before", fixed(start, 2), "0.00", "0.00", "–", "0", "–"});
-    out.table({"", "reward", "gain", "KL, nats", "of best-of-n", "1000 tokens", "seconds"}, rows);
+    rows.insert(rows.begin(), {"before", fixed(start, 2), "0.00", "0.00", "–", "0", "–", "–"});
+    out.table({"", "reward", "gain", "KL, nats", "of best-of-n", "1000 tokens", "seconds", "peak, MiB"}, rows);
     out.paragraph("<small>Gain: over the start, in standard deviations of its samples' reward (" + fixed(deviation, 2) +
                   "). Of best-of-n: the gain divided by what "
                   "best-of-n gains at the same KL; – where that KL is beyond the curve drawn.</small>");

@@ -37,9 +37,10 @@ struct run_results {
   std::map<std::string, double> figures = {};      ///< numbers of single stages, as "sft_loss", "reward_accuracy"
   double seconds = 0;                              ///< of all of it
   std::map<std::string, std::string> tables = {};  ///< JSON of single stages, as the judgement of a reward model
+  std::map<std::string, std::int64_t> peaks = {};  ///< most memory that the process held during each method, bytes
 };
 
-/// Results as JSON text, without what a clock said.
+/// Results as JSON text, without what a clock or the system's count of memory said.
 [[nodiscard]] std::string to_text(const run_results& results);
 /// The inverse; `name` is for errors (std::runtime_error).
 [[nodiscard]] run_results results_of(const std::string& text, const std::string& name);

@@ -223,6 +223,9 @@ double run_folder::read_timing(const fs::path& of) {
     const std::string key = p.method + "/" + std::to_string(p.iteration);
     if (json.contains("points") && json["points"].contains(key)) p.seconds = json["points"][key];
   }
+  if (json.contains("peak_bytes") && json["peak_bytes"].is_object())
+    for (const auto& [method, bytes] : json["peak_bytes"].items())
+      if (bytes.is_number()) results_.peaks[method] = bytes;
   return json.value("seconds", 0.0);
 }
 
@@ -298,7 +301,7 @@ void run_folder::drop_old_checkpoints() const {
 void run_folder::write_timing(const run_results& results, double seconds) const {
   ordered_json points = ordered_json::object();
   for (const curve_point& p : results.points) points[p.method + "/" + std::to_string(p.iteration)] = p.seconds;
-  const ordered_json all = {{"seconds", seconds}, {"points", std::move(points)}};
+  const ordered_json all = {{"seconds", seconds}, {"points", std::move(points)}, {"peak_bytes", results.peaks}};
   save_file(folder_ / "timing.json", all.dump(1) + "\n");
 }
 

@@ -2,7 +2,9 @@
 // A reward model with two heads on one trunk, for ODIN: see rlhf/train/odin.hpp.
 
 #include <cmath>
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "align/policy.hpp"
@@ -14,8 +16,9 @@ namespace align {
 /// scalar_model's. The heads begin as small random numbers, because from equal heads neither would know what to become.
 class two_headed_policy {
  public:
-  two_headed_policy(rlhf::thread_pool& pool, const language_model<float>& from, rlhf::random_key key)
-      : pool_(&pool), net_(from.net), parameters_(from.parameters) {
+  two_headed_policy(rlhf::thread_pool& pool, const language_model<float>& from, rlhf::random_key key,
+                    std::shared_ptr<pass_memory> memory = std::make_shared<pass_memory>())
+      : pool_(&pool), net_(from.net), parameters_(from.parameters), memory_(std::move(memory)) {
     const rlhf::random_numbers draw(key);
     const auto size = static_cast<std::uint32_t>(head_size());
     for (std::uint32_t i = 0; i < 2 * size; ++i)
@@ -33,15 +36,15 @@ class two_headed_policy {
   void head_scores(const rlhf::responses& batch, std::span<float> quality, std::span<float> length) {
     last_ = batch;
     std::size_t done = 0;
-    in_parts(last_, [&](std::int64_t first, std::int64_t last) {
+    const activation_storage keep = kept_of(last_, memory_->limits);
+    in_parts(last_, at_once(keep, memory_->limits), [&](std::int64_t first, std::int64_t last) {
       const model_batch part(last_, first, last);
       const std::vector<std::int64_t> rows = part.last_rows();
-      net_.forward(*pool_, trunk(), part, work_);
-      scalar_head<float>(work_, rows, head(0), quality.subspan(done, rows.size()));
-      scalar_head<float>(work_, rows, head(1), length.subspan(done, rows.size()));
+      score(part, keep);
+      scalar_head<float>(memory_->work, rows, head(0), quality.subspan(done, rows.size()));
+      scalar_head<float>(memory_->work, rows, head(1), length.subspan(done, rows.size()));
       done += rows.size();
     });
-    whole_ = one_part(last_);
   }
   /// The inner product of the two weights, each divided by its length; 0 where one has none.
   [[nodiscard]] float head_product() const {
@@ -51,16 +54,18 @@ class two_headed_policy {
   void backward_heads(std::span<const float> grad_quality, std::span<const float> grad_length, float grad_product) {
     const std::span<float> all(gradient_);
     std::size_t done = 0;
-    in_parts(last_, [&](std::int64_t first, std::int64_t last) {
+    pass_memory& m = *memory_;
+    in_parts(last_, m.limits, [&](std::int64_t first, std::int64_t last) {
       const model_batch part(last_, first, last);
       const std::vector<std::int64_t> rows = part.last_rows();
-      if (!whole_) net_.forward(*pool_, trunk(), part, work_);
-      d_hidden_.assign(static_cast<std::size_t>(work_.tokens() * net_.options().dimension), 0.0f);
+      if (!m.holds(pass_)) score(part, to_go_back(m.limits));
+      pass_ = 0;
+      m.d_hidden.assign(static_cast<std::size_t>(m.work.tokens() * net_.options().dimension), 0.0f);
       for (std::size_t k = 0; k < 2; ++k)
-        scalar_head_backward<float>(work_, rows, head(k),
-                                    (k == 0 ? grad_quality : grad_length).subspan(done, rows.size()), d_hidden_,
+        scalar_head_backward<float>(m.work, rows, head(k),
+                                    (k == 0 ? grad_quality : grad_length).subspan(done, rows.size()), m.d_hidden,
                                     all.subspan(trunk_size() + k * head_size(), head_size()));
-      net_.backward(*pool_, trunk(), work_, {.hidden = d_hidden_}, all.first(trunk_size()));
+      net_.backward(*pool_, trunk(), m.work, {.hidden = m.d_hidden}, all.first(trunk_size()));
       done += rows.size();
     });
     // d <a/|a|, b/|b|> / da = (b/|b| - product a/|a|) / |a|
@@ -76,6 +81,11 @@ class two_headed_policy {
   }
 
  private:
+  void score(const model_batch& part, activation_storage keep) {
+    ++memory_->pass;
+    net_.forward(*pool_, trunk(), part, memory_->work, keep);
+    pass_ = keep == activation_storage::none ? 0 : memory_->pass;
+  }
   [[nodiscard]] std::size_t trunk_size() const { return static_cast<std::size_t>(net_.size()); }
   [[nodiscard]] std::size_t head_size() const { return static_cast<std::size_t>(net_.options().dimension) + 1; }
   [[nodiscard]] std::span<const float> trunk() const { return std::span(parameters_).first(trunk_size()); }
@@ -92,10 +102,10 @@ class two_headed_policy {
 
   rlhf::thread_pool* pool_;
   transformer<float> net_;
-  std::vector<float> parameters_, gradient_, d_hidden_;
-  workspace<float> work_;
+  std::vector<float> parameters_, gradient_;
+  std::shared_ptr<pass_memory> memory_;
   rlhf::responses last_;
-  bool whole_ = false;
+  std::uint64_t pass_ = 0;  ///< that left the activations of `last_`; 0: none did
 };
 
 }  // namespace align

@@ -6,6 +6,7 @@
 
 #include "align/files/llama_safetensors.hpp"
 #include "align/files/reward_safetensors.hpp"
+#include "align/peak_memory.hpp"
 #include "rlhf/train/dvpo.hpp"
 #include "rlhf/train/supervised.hpp"
 
@@ -244,7 +245,11 @@ void workshop::show(const std::string& method, policy& model) {
   double reached = results_.figures["start_reward"], kl = 0, seconds = 0;
   for (const curve_point& p : results_.points)
     if (p.method == method) reached = p.reward, kl = p.kl, seconds = p.seconds;
-  if (!quiet) std::fprintf(stderr, "%-14s reward %.2f at %.2f nats, %.1f s\n", method.c_str(), reached, kl, seconds);
+  if (quiet) return;
+  const std::int64_t mebibytes = results_.peaks.contains(method) ? results_.peaks[method] >> 20 : 0;
+  std::fprintf(stderr, "%-14s reward %.2f at %.2f nats, %.1f s", method.c_str(), reached, kl, seconds);
+  if (mebibytes > 0) std::fprintf(stderr, ", %lld MiB", static_cast<long long>(mebibytes));
+  std::fputs("\n", stderr);
 }
 
 void workshop::best_of_n() {
@@ -302,7 +307,9 @@ course::course(workshop& w, std::string method, policy& model, std::vector<train
       proxy_(proxy),
       at_(w.folder.restore(method_, parts_)),
       watch_(w.seconds_of(method_)),
-      line_(method_, w.sizes.iterations, "iterations", at_.steps) {}
+      line_(method_, w.sizes.iterations, "iterations", at_.steps) {
+  forget_peak_memory();
+}
 
 course::course(workshop& w, std::string method, policy& model, std::vector<trained_part> parts, std::int64_t steps,
                std::int64_t epochs, std::int64_t tokens)
@@ -315,7 +322,9 @@ course::course(workshop& w, std::string method, policy& model, std::vector<train
       tokens_(tokens),
       at_(w.folder.restore(method_, parts_)),
       watch_(w.seconds_of(method_)),
-      line_(method_, steps, "updates", at_.steps) {}
+      line_(method_, steps, "updates", at_.steps) {
+  forget_peak_memory();
+}
 
 void course::operator()(const rlhf::iteration& i) {
   watch_.stop();
@@ -342,6 +351,7 @@ void course::operator()(const rlhf::progress& p) {
 }
 
 void course::finish() {
+  w_.results().peaks[method_] = peak_memory();
   w_.show(method_, model_);
   w_.keep(method_, model_);
 }

@@ -30,6 +30,14 @@ done
 runs "$align" --model model.safetensors --tokenizer tok.bin --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --threads 1 --out again
 cmp stories/curves.csv again/curves.csv || die "the model in safetensors, or another number of threads, gives another run"
 cmp stories/models/rto.safetensors again/models/rto.safetensors || die "another RTO policy"
+# Gradients over several passes, and activations of 16 bits: nearly the same run.
+for way in "--pass-tokens 64" "--activations bfloat16"; do
+  runs "$align" "${model[@]}" --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --algorithm dpo --no-overoptimise $way --out near
+  cmp -s stories/models/dpo.safetensors near/models/dpo.safetensors && die "$way changes nothing"
+  [[ $(grep -c '^dpo,' near/curves.csv) -eq $(grep -c '^dpo,' stories/curves.csv) ]] || die "$way makes another run"
+  paste -d, <(grep '^dpo,' stories/curves.csv) <(grep '^dpo,' near/curves.csv) |
+    awk -F, '{ d = $4 - $10; if (d * d > 0.01) exit 1 }' || die "$way learns something else: $(grep -h '^dpo,' stories/curves.csv near/curves.csv)"
+done
 # What a run leaves is a model to begin with.
 runs "$align" --model stories/models/dpo.safetensors --tokenizer tok.bin --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --algorithm rebel --no-overoptimise --out next
 ! grep -q '"method": "dpo' next/report.json || die "an algorithm nobody asked for"
