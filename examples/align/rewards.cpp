@@ -122,7 +122,7 @@ void workshop::train_reward(const std::string& name, scalar_policy& model, const
   const auto steps = rlhf::minibatches(items, loop), epoch = std::max<std::int64_t>(1, steps / loop.epochs);
   rlhf::parameter_update update{rlhf::cosine_schedule{.rate = sizes.reward_rate, .warmup = 20, .total = steps}};
   std::optional<two_headed_policy> two_heads;
-  if (by_pairs && asked.reward_loss == "odin") two_heads.emplace(pool, start().model(), key(head_start));
+  if (by_pairs && asked.reward_loss == "odin") two_heads.emplace(pool, start().model(), key(head_start), valuing);
   const std::vector<trained_part> parts{
       {"reward", two_heads ? two_heads->parameters() : model.parameters(), &update.optimiser}};
   loop.done = folder.restore(name, parts).steps;
