@@ -63,7 +63,8 @@ for sampler in "${samplers[@]}"; do
 done
 [[ $(cat "$work"/sampler-*/curves.csv | grep '^online_dpo,1,2,' | sort -u | wc -l) == 5 ]] || die "two samplers give the same run"
 for loss in "${losses[@]}"; do
-  "$align" "${small[@]}" --sft-epochs 1 --reward-pairs 4096 --algorithm reward_model --reward-loss "$loss" --out "$work/loss-$loss" >"$work/log" 2>&1 ||
+  # With ODIN's own weights of 1 the heads part first and learn later than this ends.
+  "$align" "${small[@]}" --odin-weight 0.1 --sft-epochs 1 --reward-pairs 4096 --algorithm reward_model --reward-loss "$loss" --out "$work/loss-$loss" >"$work/log" 2>&1 ||
     die "$(cat "$work/log")"
   sed -n "s/.*\"reward_accuracy\": \\(0\\.[0-9]\\{3\\}\\).*/$loss right on \\1/p" "$work/loss-$loss/summary.json"
   grep -q '"reward_accuracy": 0\.[89]' "$work/loss-$loss/summary.json" || die "a reward model learned by $loss: $(cat "$work/log")"
