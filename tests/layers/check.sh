@@ -29,7 +29,7 @@ BEGIN {
   # Other libraries, by the headers that may name them; everything else has the standard library only.
   others["^backend/eigen"] = "^(Eigen/|immintrin\\.h$)"
   others["^backend/thrust"] = "^(thrust|cuda)/"
-  others["^backend/(cuda|team)"] = "^(cub|thrust|cuda)/|^cuda.*\\.h$"
+  others["^backend/(cuda|team)"] = "^(cub|thrust|cuda)/|^(cuda.*|cublas_v2)\\.h$"
   others["^theory/"] = "^Eigen/"
   others["^distributed/mpi"] = "^mpi\\.h$"
   others["^distributed/nccl"] = "^(nccl|cuda.*)\\.h$"

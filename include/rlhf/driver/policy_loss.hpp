@@ -113,6 +113,77 @@ struct add_sequence_gradient {
   }
 };
 
+/// The inputs of a call whose advantage, weight or score has one element for each sequence, copied to the tokens.
+template <class B, class T>
+class spread_inputs {
+  using space = typename B::space;
+  using stream = view<const T, 1, space>;
+
+ public:
+  spread_inputs(B& be, const layout<space>& sequences, const token_inputs<T, space>& in)
+      : given_(in),
+        advantage_(be.template scratch<T>(per_sequence(in.advantage, sequences) ? sequences.tokens : 0)),
+        weight_(be.template scratch<T>(per_sequence(in.weight, sequences) ? sequences.tokens : 0)),
+        score_(be.template scratch<T>(per_sequence(in.score, sequences) ? sequences.tokens : 0)),
+        spread_(in) {
+    const auto replace = [&](stream& v, const T* by) {
+      if (per_sequence(v, sequences)) v = stream(by, sequences.tokens);
+    };
+    replace(spread_.advantage, advantage_.data());
+    replace(spread_.weight, weight_.data());
+    replace(spread_.score, score_.data());
+  }
+  /// Is the memory there?
+  [[nodiscard]] explicit operator bool() const { return advantage_.data() && weight_.data() && score_.data(); }
+  [[nodiscard]] const token_inputs<T, space>& inputs() const { return spread_; }
+  [[nodiscard]] status copy(B& be, const layout<space>& sequences) {
+    const auto to_tokens = [&](const stream& from, T* to) {
+      if (!per_sequence(from, sequences)) return status{};
+      return be.segment_map(sequences, broadcast_to_tokens<T, T>{from.data, from.stride, to}, nullptr);
+    };
+    if (auto s = to_tokens(given_.advantage, advantage_.data()); !s) return s;
+    if (auto s = to_tokens(given_.weight, weight_.data()); !s) return s;
+    return to_tokens(given_.score, score_.data());
+  }
+
+ private:
+  [[nodiscard]] static bool per_sequence(const stream& v, const layout<space>& sequences) {
+    return v && v.extent == sequences.sequences && v.extent != sequences.tokens;
+  }
+  using buffer = decltype(std::declval<B&>().template scratch<T>(0));
+  token_inputs<T, space> given_;
+  buffer advantage_, weight_, score_;
+  token_inputs<T, space> spread_;
+};
+
+/// A call of the kernel of all item losses, from named inputs (a token's each) and outputs. Its weight is still open.
+template <class Objective, class Term, class T, class Space>
+[[nodiscard]] item_call<token, T, Space, Objective, Term> call_of(const Objective& objective, const Term& term,
+                                                                  std::int64_t tokens, const token_inputs<T, Space>& in,
+                                                                  const token_outputs<T, Space>& out) {
+  item_call<token, T, Space, Objective, Term> call{};
+  call.function = "policy_loss";
+  call.items = tokens;
+  call.streams.variable[0] = in.logp;
+  call.streams.variable[1] = in.entropy;
+  call.streams.constant[0] = in.old_logp;
+  call.streams.constant[1] = in.ref_logp;
+  call.streams.constant[2] = in.rollout_logp;
+  call.streams.constant[3] = in.advantage;
+  call.streams.constant[5] = in.score;
+  call.mask = in.mask;
+  call.keep = in.keep;
+  call.importance = in.weight;
+  call.objective = objective;
+  call.term = term;
+  call.loss = out.loss;
+  call.per_item = out.per_token;
+  call.gradient[0] = out.grad_logp;
+  call.gradient[1] = out.grad_entropy;
+  call.stats = out.stats;
+  return call;
+}
+
 /// The objective of a sequence_ratio seen from a token: its log-ratio is the sequence's, constant in the token; the
 /// derivative with respect to the sequence's log-ratio goes into the slot of the entropy, which no ratio objective reads.
 template <class Objective>
@@ -195,39 +266,13 @@ struct policy_loss {
     if constexpr (std::same_as<Space, host_space>)
       if (auto s = check(sequences, name); !s) return s;
 
-    // [sequences] where [tokens] is meant: copied to the tokens.
-    const bool spread_advantage = per_sequence(in.advantage, sequences),
-               spread_weight = per_sequence(in.weight, sequences), spread_score = per_sequence(in.score, sequences);
-    auto advantage = be.template scratch<T>(spread_advantage ? sequences.tokens : 0);
-    auto importance = be.template scratch<T>(spread_weight ? sequences.tokens : 0);
-    auto score = be.template scratch<T>(spread_score ? sequences.tokens : 0);
+    policy_detail::spread_inputs<B, T> spread(be, sequences, in);
     auto log_ratio = be.template scratch<T>(reads_sequence ? sequences.tokens : 0);
     auto slope = be.template scratch<T>(by_sequence ? sequences.tokens : 0);
     auto means = be.template scratch<double>(reads_sequence ? 2 * sequences.sequences : 0);
-    if (!advantage.data() || !importance.data() || !score.data() || !log_ratio.data() || !slope.data() || !means.data())
-      return remark::memory(name);
+    if (!spread || !log_ratio.data() || !slope.data() || !means.data()) return remark::memory(name);
 
-    item_call<token, T, Space, called_objective, Term> call{};
-    call.function = name;
-    call.items = sequences.tokens;
-    call.streams.variable[0] = in.logp;
-    call.streams.variable[1] = in.entropy;
-    call.streams.constant[0] = in.old_logp;
-    call.streams.constant[1] = in.ref_logp;
-    call.streams.constant[2] = in.rollout_logp;
-    call.streams.constant[3] =
-        spread_advantage ? view<const T, 1, Space>(advantage.data(), sequences.tokens) : in.advantage;
-    call.streams.constant[5] = spread_score ? view<const T, 1, Space>(score.data(), sequences.tokens) : in.score;
-    call.mask = in.mask;
-    call.keep = in.keep;
-    call.importance = spread_weight ? view<const T, 1, Space>(importance.data(), sequences.tokens) : in.weight;
-    call.objective = wrapped();
-    call.term = term;
-    call.loss = out.loss;
-    call.per_item = out.per_token;
-    call.gradient[0] = out.grad_logp;
-    call.gradient[1] = out.grad_entropy;
-    call.stats = out.stats;
+    auto call = policy_detail::call_of(wrapped(), term, sequences.tokens, spread.inputs(), out);
     call.observe.with_entropy = !by_sequence;
     if constexpr (reads_sequence) {
       if (!in.old_logp && sequences.tokens > 0) return remark::null(name, "old_logp");
@@ -235,12 +280,7 @@ struct policy_loss {
     }
     if (auto s = item_detail::check(call); !s) return s;
 
-    if (spread_advantage)
-      if (auto s = broadcast(be, sequences, in.advantage, advantage.data()); !s) return s;
-    if (spread_weight)
-      if (auto s = broadcast(be, sequences, in.weight, importance.data()); !s) return s;
-    if (spread_score)
-      if (auto s = broadcast(be, sequences, in.score, score.data()); !s) return s;
+    if (auto s = spread.copy(be, sequences); !s) return s;
     if constexpr (reads_sequence) {
       double* const mean = means.data();
       double* const inverse_count = mean + sequences.sequences;
@@ -248,8 +288,7 @@ struct policy_loss {
               sequences, policy_detail::mean_log_ratio<T, Space>{in.logp, in.old_logp, in.mask, mean, inverse_count});
           !s)
         return s;
-      if (auto s = broadcast(be, sequences, view<const double, 1, Space>(mean, sequences.sequences), log_ratio.data());
-          !s)
+      if (auto s = be.segment_map(sequences, broadcast_to_tokens<T, double>{mean, 1, log_ratio.data()}, nullptr); !s)
         return s;
       if constexpr (by_sequence) {
         call.streams.variable[1] = {log_ratio.data(), sequences.tokens};
@@ -291,16 +330,6 @@ struct policy_loss {
   }
   using called_objective = decltype(wrap(std::declval<const Objective&>()));
   [[nodiscard]] called_objective wrapped() const { return wrap(objective); }
-
-  template <class T, class Space>
-  [[nodiscard]] static bool per_sequence(const view<const T, 1, Space>& v, const layout<Space>& sequences) {
-    return v && v.extent == sequences.sequences && v.extent != sequences.tokens;
-  }
-  template <class B, class S, class T, class Space>
-  [[nodiscard]] static status broadcast(B& be, const layout<Space>& sequences, const view<const S, 1, Space>& from,
-                                        T* to) {
-    return be.segment_map(sequences, broadcast_to_tokens<T, S>{from.data, from.stride, to}, nullptr);
-  }
 };
 template <class O>
 policy_loss(O) -> policy_loss<O>;
