@@ -120,7 +120,7 @@ struct any_pair_loss {
       return run(*objective, p);
     }
     template <rlhf::number V>
-    __attribute__((noinline)) static V run(const any_pair& o, const rlhf::pair<V>& p) {
+    __attribute__((noinline)) RLHF_HD static V run(const any_pair& o, const rlhf::pair<V>& p) {
       return o(p);
     }
   };

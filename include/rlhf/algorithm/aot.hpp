@@ -140,8 +140,8 @@ struct aot {
     return done;
   }
 
- private:
-  /// Stands for the objective where only the inputs are looked at.
+  /// Stands for the objective where only the inputs are looked at. Of no use to callers; public because nvcc launches no kernel
+  /// over a private type.
   struct given {
     unsigned reads_these = 0;
     double scale = 1;

@@ -25,6 +25,7 @@ struct one_of<Objective> {
   [[nodiscard]] constexpr unsigned needs() const { return needs_of(objective); }
   [[nodiscard]] constexpr status check() const { return check_of(objective); }
   template <class Item>
+    requires requires(const Objective& o, const Item& i) { o(i); }
   RLHF_HD RLHF_INLINE auto operator()(const Item& item) const {
     return objective(item);
   }
@@ -56,6 +57,7 @@ struct one_of<Objective, More...> {
   [[nodiscard]] constexpr unsigned needs() const { return is_first ? first.needs() : others.needs(); }
   [[nodiscard]] constexpr status check() const { return is_first ? first.check() : others.check(); }
   template <class Item>
+    requires requires(const one_of<Objective>& one, const one_of<More...>& more, const Item& i) { one(i), more(i); }
   RLHF_HD RLHF_INLINE auto operator()(const Item& item) const {
     if (is_first) return first(item);
     return others(item);

@@ -1,0 +1,23 @@
+// The CUDA backend runs the drivers as plain loops do, on a device.
+
+#include "gpu/host_view.cuh"
+//
+#include "backend/tolerances.hpp"
+
+namespace {
+
+using tested_backend = both_sides::host_view;
+constexpr int variants = 2;  // two streams' worth of objects: the same bits
+tested_backend& tested(int variant) {
+  static tested_backend one, two;
+  return variant == 0 ? one : two;
+}
+
+template <class T>
+constexpr tolerances tolerance{2e-15, 1e-12, 1e-13, 40, 8};
+template <>
+constexpr tolerances tolerance<float>{6e-7, 1e-5, 4e-6, 40, 8};
+
+}  // namespace
+
+#include "backend/drivers.inc"
