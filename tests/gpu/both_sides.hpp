@@ -52,7 +52,7 @@ class pool {
   };
   [[nodiscard]] static int class_of(std::size_t n) {
     constexpr std::size_t least = 64;  // and so aligned to 64
-    return std::bit_width((n > least ? n : least) - 1);
+    return static_cast<int>(std::bit_width((n > least ? n : least) - 1));
   }
   void start() {
     starting_ = true;
