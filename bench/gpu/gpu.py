@@ -18,6 +18,7 @@ pack_folder = root / "gpu-pack"
 work = root / "out" / "gpu"
 build_folder = work / "build"
 pack_limit = 60 * 2**20
+least_seconds = 10  # with less left nothing is started
 headers = {  # what is packed: where it may lie here, and the Debian package that has it
     "catch2/catch.hpp": "catch2",
     "nlohmann/json.hpp": "nlohmann-json3-dev",
@@ -166,7 +167,7 @@ def check(time_left, items):
         old = results.get(name, {})
         if old.get("identity") == known and old.get("code") not in (None, 124):
             continue
-        if time_left.left() < 10:
+        if time_left.left() < least_seconds:
             say("not all is checked yet: run it again")
             break
         say(name)
