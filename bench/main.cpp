@@ -136,6 +136,7 @@ int main(int argc, char** argv) {
   std::vector<bench::contest> contests;
   bench::add_token_contests(contests, quick);
   bench::add_logit_contests(contests, quick);
+  bench::add_linear_contests(contests, quick);
   bench::add_lab_contests(contests, quick);
   std::vector<bench::row> rows = bench::measure(contests, quick ? 5 : 15);
   if (rows_only) {

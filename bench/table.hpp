@@ -29,6 +29,7 @@ struct contest {
 /// All contests of this build; `quick` makes the arrays smaller.
 void add_token_contests(std::vector<contest>& contests, bool quick);
 void add_logit_contests(std::vector<contest>& contests, bool quick);
+void add_linear_contests(std::vector<contest>& contests, bool quick);
 void add_lab_contests(std::vector<contest>& contests, bool quick);
 
 /// Compile-time rows: every public header against an empty unit, by the compiler that built this program.

@@ -116,12 +116,12 @@ enum class ceiling {
 struct contest {
   std::string name;
   ceiling against = ceiling::copy;
-  double bytes = 0;              ///< that must move: each input read once, each output written once
-  double operations = 0;         ///< of the products
-  double goal = 0;               ///< copy: at least this share of the rate; product: at most this multiple of the time
-  std::function<void()> run;     ///< queues the work once
-  std::function<void()> bare{};  ///< product: what it is measured against
-  std::function<void()> reset{}; ///< before each run, untimed: puts back what a run in place overwrites
+  double bytes = 0;               ///< that must move: each input read once, each output written once
+  double operations = 0;          ///< of the products
+  double goal = 0;                ///< copy: at least this share of the rate; product: at most this multiple of the time
+  std::function<void()> run;      ///< queues the work once
+  std::function<void()> bare{};   ///< product: what it is measured against
+  std::function<void()> reset{};  ///< before each run, untimed: puts back what a run in place overwrites
   std::function<std::vector<unsigned char>()> outputs{};  ///< what ten runs must give alike
 };
 

@@ -71,8 +71,8 @@ void add_linear(contests& all, device& d, std::int64_t divisor) {
     require(product(d.backend, rlhf::factor<bfloat16, cuda_space>{whole(), true},
                     rlhf::factor<bfloat16, cuda_space>{in.head.hidden}, out.grad_weight, false));
   };
-  const double one = 2.0 * static_cast<double>(a->tokens) * static_cast<double>(a->depth) *
-                     static_cast<double>(a->vocabulary);
+  const double one =
+      2.0 * static_cast<double>(a->tokens) * static_cast<double>(a->depth) * static_cast<double>(a->vocabulary);
   const rlhf::fused_linear<rlhf::cublas_product> fused{.product = product, .chunk = 2048};
   const rlhf::layout<cuda_space> sequences{nullptr, 8, a->tokens / 8, a->tokens};
   const auto supervised = [=, &d](bool backward) {
@@ -97,10 +97,24 @@ void add_linear(contests& all, device& d, std::int64_t divisor) {
     return joined({a->loss.download(), a->grad_hidden.download(), a->grad_weight.download()});
   };
   const std::string shape = "/8192x4096x151936/bf16";
-  all.push_back({"gpu/fused_linear_forward" + shape, ceiling::product, 0, one, 1.1, [=] { supervised(false); }, forward,
-                 {}, [=] { return a->loss.download(); }});
-  all.push_back({"gpu/fused_linear_supervised" + shape, ceiling::product, 0, 3 * one, 1.3, [=] { supervised(true); },
-                 three, {}, gradients});
+  all.push_back({"gpu/fused_linear_forward" + shape,
+                 ceiling::product,
+                 0,
+                 one,
+                 1.1,
+                 [=] { supervised(false); },
+                 forward,
+                 {},
+                 [=] { return a->loss.download(); }});
+  all.push_back({"gpu/fused_linear_supervised" + shape,
+                 ceiling::product,
+                 0,
+                 3 * one,
+                 1.3,
+                 [=] { supervised(true); },
+                 three,
+                 {},
+                 gradients});
   all.push_back({"gpu/fused_linear_dpo" + shape, ceiling::product, 0, 3 * one, 1.3, pairs, three, {}, gradients});
 }
 

@@ -22,28 +22,33 @@ void add(contests& all, device& d, std::int64_t rows, std::int64_t vocabulary, c
     return rlhf::logits_inputs<L, cuda_space>{.logits = {z.data(), rows, vocabulary}, .target = target.input()};
   };
   const auto forward = [=, &d] {
-    require(rlhf::token_logp(d.backend, inputs(logits),
-                             rlhf::logp_outputs<float, cuda_space>{
-                                 .logp = logp.view(), .entropy = entropy.view(), .lse = lse.view()}));
+    require(rlhf::token_logp(
+        d.backend, inputs(logits),
+        rlhf::logp_outputs<float, cuda_space>{.logp = logp.view(), .entropy = entropy.view(), .lse = lse.view()}));
   };
-  all.push_back({"gpu/token_logp" + shape, ceiling::copy, one_read, 0, 0.90, forward, {}, {},
-                 [=] { return joined({logp.download(), entropy.download(), lse.download()}); }});
+  all.push_back({"gpu/token_logp" + shape, ceiling::copy, one_read, 0, 0.90, forward, {}, {}, [=] {
+                   return joined({logp.download(), entropy.download(), lse.download()});
+                 }});
   forward();  // the log-sum-exp of the backward pass
   require(cudaStreamSynchronize(d.stream), "cudaStreamSynchronize");
-  all.push_back({"gpu/token_logp_backward" + shape, ceiling::copy, 2 * one_read, 0, 0.90,
-                 [=, &d] {
-                   require(rlhf::token_logp_backward(
-                       d.backend, inputs(gradient),
-                       rlhf::logp_gradients<float, cuda_space>{.lse = lse.input(), .grad_logp = grad_logp.input()},
-                       rlhf::view<L, 2, cuda_space>(gradient.data(), rows, vocabulary)));
-                 },
-                 {},
-                 [=, &d] {
-                   require(cudaMemcpyAsync(gradient.data(), logits.data(), logits.bytes(), cudaMemcpyDeviceToDevice,
-                                           d.stream),
-                           "cudaMemcpyAsync");
-                 },
-                 [=] { return gradient.download(); }});
+  all.push_back(
+      {"gpu/token_logp_backward" + shape,
+       ceiling::copy,
+       2 * one_read,
+       0,
+       0.90,
+       [=, &d] {
+         require(rlhf::token_logp_backward(
+             d.backend, inputs(gradient),
+             rlhf::logp_gradients<float, cuda_space>{.lse = lse.input(), .grad_logp = grad_logp.input()},
+             rlhf::view<L, 2, cuda_space>(gradient.data(), rows, vocabulary)));
+       },
+       {},
+       [=, &d] {
+         require(cudaMemcpyAsync(gradient.data(), logits.data(), logits.bytes(), cudaMemcpyDeviceToDevice, d.stream),
+                 "cudaMemcpyAsync");
+       },
+       [=] { return gradient.download(); }});
 }
 
 }  // namespace

@@ -77,17 +77,18 @@ void measure(device& d, const contests& all, int repetitions) {
   const std::int64_t half = std::int64_t{1} << 32;
   const array<unsigned char> from(half), to(half);
   const auto copy = [&] {
-    require(cudaMemcpyAsync(to.data(), from.data(), from.bytes(), cudaMemcpyDeviceToDevice, d.stream), "cudaMemcpyAsync");
+    require(cudaMemcpyAsync(to.data(), from.data(), from.bytes(), cudaMemcpyDeviceToDevice, d.stream),
+            "cudaMemcpyAsync");
   };
   constexpr int side = 8192;
   const array<rlhf::bfloat16> x(std::int64_t{side} * side, -1, 1, 21), y(std::int64_t{side} * side, -1, 1, 22),
       z(std::int64_t{side} * side);
   const float one = 1, zero = 0;
   const auto product = [&] {
-    require(cublasGemmEx(d.cublas, CUBLAS_OP_N, CUBLAS_OP_N, side, side, side, &one, x.data(), CUDA_R_16BF, side,
-                         y.data(), CUDA_R_16BF, side, &zero, z.data(), CUDA_R_16BF, side, CUBLAS_COMPUTE_32F,
-                         CUBLAS_GEMM_DEFAULT),
-            "cublasGemmEx");
+    require(
+        cublasGemmEx(d.cublas, CUBLAS_OP_N, CUBLAS_OP_N, side, side, side, &one, x.data(), CUDA_R_16BF, side, y.data(),
+                     CUDA_R_16BF, side, &zero, z.data(), CUDA_R_16BF, side, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT),
+        "cublasGemmEx");
   };
   std::map<std::string, std::vector<double>> times;
   stopwatch watch(d.stream);
@@ -109,9 +110,10 @@ void measure(device& d, const contests& all, int repetitions) {
   const double operations = 2.0 * side * side * static_cast<double>(side) / median(times["product"]);
   cudaDeviceProp properties{};
   require(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
-  std::printf("{\"name\": \"ceilings\", \"device\": \"%s\", \"bytes_per_second\": %.6g, \"operations_per_second\": %.6g, "
-              "\"repetitions\": %d}\n",
-              properties.name, rate, operations, repetitions);
+  std::printf(
+      "{\"name\": \"ceilings\", \"device\": \"%s\", \"bytes_per_second\": %.6g, \"operations_per_second\": %.6g, "
+      "\"repetitions\": %d}\n",
+      properties.name, rate, operations, repetitions);
   for (const contest& c : all) {
     const std::vector<double>& t = times[c.name];
     const double s = median(t);
@@ -147,8 +149,9 @@ int main(int argc, char** argv) {
     } else if (std::strcmp(argv[i], "--determinism") == 0) {
       ten_runs = true;
     } else {
-      std::fprintf(stderr, "usage: rlhf-gpu-bench [--only part,...] [--divisor n] [--repetitions n] [--determinism]\n"
-                           "parts: logits, tokens, sequences, linear\n");
+      std::fprintf(stderr,
+                   "usage: rlhf-gpu-bench [--only part,...] [--divisor n] [--repetitions n] [--determinism]\n"
+                   "parts: logits, tokens, sequences, linear\n");
       return 2;
     }
   }

@@ -15,16 +15,24 @@ void add_gae(contests& all, device& d, const char* name, const rlhf::layout<cuda
              const std::shared_ptr<array<std::int64_t>>& offsets) {
   const std::int64_t n = sequences.tokens;
   const array<float> reward(n, -1, 1, 4), value(n, -1, 1, 5), advantage(n), returns(n);
-  all.push_back({std::string("gpu/gae/") + name, ceiling::copy, 4.0 * static_cast<double>(n) * sizeof(float), 0, 0.80,
-                 [=, &d] {
-                   static_cast<void>(offsets);  // kept for the layout
-                   require(rlhf::advantage_estimate{rlhf::gae{}}(
-                       d.backend, sequences,
-                       rlhf::advantage_inputs<float, cuda_space>{.reward = reward.input(), .value = value.input()},
-                       rlhf::advantage_outputs<float, cuda_space>{.advantage = advantage.view(),
-                                                                  .returns = returns.view()}));
-                 },
-                 {}, {}, [=] { return joined({advantage.download(), returns.download()}); }});
+  all.push_back(
+      {std::string("gpu/gae/") + name,
+       ceiling::copy,
+       4.0 * static_cast<double>(n) * sizeof(float),
+       0,
+       0.80,
+       [=, &d] {
+         static_cast<void>(offsets);  // kept for the layout
+         require(rlhf::advantage_estimate{rlhf::gae{}}(
+             d.backend, sequences,
+             rlhf::advantage_inputs<float, cuda_space>{.reward = reward.input(), .value = value.input()},
+             rlhf::advantage_outputs<float, cuda_space>{.advantage = advantage.view(), .returns = returns.view()}));
+       },
+       {},
+       {},
+       [=] {
+         return joined({advantage.download(), returns.download()});
+       }});
 }
 
 }  // namespace
@@ -48,18 +56,25 @@ void add_sequences(contests& all, device& d, std::int64_t divisor) {
   rlhf::token_pair_inputs<float, cuda_space> in;
   in.chosen = {padded(pairs, width), chosen.input(), ref_chosen.input(), {}};
   in.rejected = {padded(pairs, width), rejected.input(), ref_rejected.input(), {}};
-  all.push_back({"gpu/dpo/4096x2048", ceiling::copy, 6.0 * static_cast<double>(n) * sizeof(float), 0, 0.85,
-                 [=, &d] {
-                   static_cast<void>(chosen), static_cast<void>(rejected);
-                   static_cast<void>(ref_chosen), static_cast<void>(ref_rejected);
-                   require(rlhf::preference_loss{rlhf::dpo_sigmoid{}}(
-                       d.backend, in,
-                       rlhf::pair_outputs<float, cuda_space>{.loss = loss.view(),
-                                                             .grad_chosen = grad_chosen.view(),
-                                                             .grad_rejected = grad_rejected.view()}));
-                 },
-                 {}, {},
-                 [=] { return joined({loss.download(), grad_chosen.download(), grad_rejected.download()}); }});
+  all.push_back(
+      {"gpu/dpo/4096x2048",
+       ceiling::copy,
+       6.0 * static_cast<double>(n) * sizeof(float),
+       0,
+       0.85,
+       [=, &d] {
+         static_cast<void>(chosen), static_cast<void>(rejected);
+         static_cast<void>(ref_chosen), static_cast<void>(ref_rejected);
+         require(rlhf::preference_loss{rlhf::dpo_sigmoid{}}(
+             d.backend, in,
+             rlhf::pair_outputs<float, cuda_space>{
+                 .loss = loss.view(), .grad_chosen = grad_chosen.view(), .grad_rejected = grad_rejected.view()}));
+       },
+       {},
+       {},
+       [=] {
+         return joined({loss.download(), grad_chosen.download(), grad_rejected.download()});
+       }});
 }
 
 }  // namespace gpu_bench

@@ -76,7 +76,8 @@ struct problem {
   }
   template <class Space, class Fused, class B>
   rlhf::status distillation(const Fused& fused, B& be) {
-    const rlhf::linear_head<L, Space> teacher{{hidden.data(), tokens, depth}, {weight.data(), columns, depth}, true, {}};
+    const rlhf::linear_head<L, Space> teacher{
+        {hidden.data(), tokens, depth}, {weight.data(), columns, depth}, true, {}};
     auto in = inputs<Space>();
     in.head.weight = {weight.data(), depth, columns};
     in.head.transposed = false;
