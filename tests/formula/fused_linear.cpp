@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "formula/support.hpp"
+#include "rlhf/backend/emulated.hpp"
 #include "rlhf/driver/full_total_variation.hpp"
 #include "rlhf/driver/preference_loss.hpp"
 #include "rlhf/driver/sequence_loss.hpp"
@@ -393,6 +394,34 @@ TEST_CASE("micro-batches with named denominators add up to the batch") {
   check_equal(hidden, whole.hidden);
   check_equal(weight, whole.weight);
   check_equal(bias, whole.bias);
+}
+
+TEST_CASE("the bodies of the CUDA kernels give what plain loops give") {
+  for (const bool transposed : {false, true}) {
+    const problem p(21, transposed);
+    const rlhf::fused_linear<> fused{.chunk = 5};
+    const rlhf::policy_loss ppo{rlhf::ppo_clip{}, rlhf::entropy_bonus{0.1}};
+    const result want = fuse(of_tokens("ppo", ppo), p, fused);
+    rlhf::emulated_backend be;
+    doubles hidden(p.hidden.size()), weight(p.weight.size()), bias(p.bias.size());
+    double loss = 0;
+    rlhf::linear_outputs<double> out;
+    out.grad_hidden = {hidden.data(), p.tokens(), p.depth};
+    out.grad_weight = {weight.data(), p.head().rows, p.head().columns};
+    out.grad_bias = bias;
+    REQUIRE(fused(be, p.inputs(),
+                  rlhf::over_tokens{ppo, p.sequences(), p.streams(), rlhf::token_outputs<double>{{&loss, 1}}}, out));
+    CHECK(loss == Approx(want.loss).epsilon(1e-12));
+    check_equal(hidden, want.hidden);
+    check_equal(weight, want.weight);
+    check_equal(bias, want.bias);
+    // The teacher is the student: another loss, whose gradient is 0.
+    rlhf::over_rows rows{rlhf::jensen_shannon_rows{}, p.inputs().head};
+    rows.loss = {&loss, 1};
+    REQUIRE(fused(be, p.inputs(), rows, out));
+    CHECK(std::abs(loss) < 1e-12);
+    for (const double g : weight) CHECK(std::abs(g) < 1e-12);
+  }
 }
 
 TEST_CASE("statistics and the values per token are those of the loss") {
