@@ -63,6 +63,40 @@ class Checks(unittest.TestCase):
         self.assertEqual(self.check()[0]["code"], 0)
 
 
+class Steps(unittest.TestCase):
+    """The whole of it, with stand-ins for the device and the tools."""
+
+    def run_with(self, ninja, arguments):
+        with tempfile.TemporaryDirectory() as folder:
+            tools = Path(folder) / "tools"
+            tools.mkdir()
+            for name, text in (("nvidia-smi", "echo a device, 1.2"), ("ninja", ninja), ("cmake", "touch $4/build.ninja")):
+                (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+                (tools / name).chmod(0o755)
+            gpu.work = Path(folder) / "work"
+            gpu.build_folder = gpu.work / "build"
+            gpu.build_folder.mkdir(parents=True)
+            gpu.least_seconds = 0
+            path = gpu.os.environ["PATH"]
+            self.addCleanup(gpu.os.environ.__setitem__, "PATH", path)
+            gpu.os.environ["PATH"] = f"{tools}:{path}"
+            checks = gpu.checks
+            self.addCleanup(setattr, gpu, "checks", checks)
+            gpu.checks = lambda: [("good", ["true"]), ("not built", [gpu.build_folder / "nothing"])]
+            code = gpu.main([*arguments, "--out", str(Path(folder) / "out")])
+            return code, json.loads((Path(folder) / "out" / "gpu-report.json").read_text())
+
+    def test_what_did_not_compile_fails_its_own_check_only(self):
+        code, report = self.run_with("exit 1", ["check"])
+        self.assertEqual(code, 1)
+        self.assertEqual([c["code"] for c in report["checks"]], [0, 127])
+        self.assertEqual(report["device"], "a device, 1.2")
+
+    def test_a_build_that_is_not_done_is_not_checked(self):
+        code, report = self.run_with("exec sleep 30", ["check", "--limit", "1"])
+        self.assertEqual((code, report["checks"], report["all_checks_passed"]), (1, [], False))
+
+
 class Report(unittest.TestCase):
     row = {"name": "gpu/a", "seconds": 2e-3, "of_ceiling": 0.95, "goal": 0.9, "reached": True}
     measured = {"parts": {"logits": [{"name": "ceilings", "bytes_per_second": 4e12, "operations_per_second": 7e14}, row],
