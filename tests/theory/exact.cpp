@@ -307,8 +307,9 @@ TEST_CASE("what exact solvers refuse") {
         "log_softmax: the number of actions is 0, wants at least 1");
   CHECK(refusal([&] { (void)mirror_step{}(vector(), vector()); }) ==
         "log_softmax: the number of actions is 0, wants at least 1");
-  CHECK(refusal([&] { (void)regularised_bandit{vector(), vector(), 1}.best(); }) ==
-        "regularised_bandit: the number of actions is 0, wants at least 1");
+  CHECK(refusal([&] {
+          (void)regularised_bandit{vector(), vector(), 1}.best();
+        }) == "regularised_bandit: the number of actions is 0, wants at least 1");
   token_mdp mdp(1, 2, 2);
   CHECK(refusal([&] { (void)soft_optimal(mdp, uniform_tokens(mdp), -1); }) ==
         "soft_optimal: beta is -1, wants more than 0");

@@ -86,7 +86,7 @@ outcome run(const laboratory& lab) {
       "E &sigma;'(z) "
       "x x<sup>T</sup>, so n E||&theta;&#770; &minus; &theta;*||&sup2;<sub>&Sigma;</sub> goes to tr(&Sigma; "
       "H<sup>&minus;1</sup>) "
-      "= 2/E[&sigma;'(z) z&sup2;] + (d &minus; 1)/E &sigma;'(z), z normal with variance 2: 2.4&sup2; d at d = 8. The "
+      "= 2/E[&sigma;'(z) z&sup2;] + (d &minus; 1)/E &sigma;'(z), z normal with variance 2: 2.46&sup2; d at d = 8. The "
       "root of the mean "
       "square is held to that; the mean of the root is smaller by a factor of about 1 &minus; 1/(4d). With 400 "
       "comparisons the error is still a little above its limit, which makes the slope in n somewhat steeper.";
