@@ -71,6 +71,8 @@ names_data read_names(const names_options& options) {
   read_list(directory + "/female.txt", options.longest, &labelled_name::female, names);
   read_list(directory + "/male.txt", options.longest, &labelled_name::male, names);
 
+  if (names.empty()) throw std::runtime_error(directory + ": female.txt and male.txt hold no names");
+
   std::vector<labelled_name> all;
   for (auto& entry : names) all.push_back(std::move(entry.second));
   rlhf::shuffle(all, rlhf::random_numbers({.seed = options.seed}));

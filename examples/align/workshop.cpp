@@ -1,7 +1,9 @@
 #include "align/workshop.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <stdexcept>
 #include <utility>
 
 #include "align/files/llama_safetensors.hpp"
@@ -120,9 +122,21 @@ policy workshop::fine_tune() {
 }
 
 const reward_function& workshop::reward() {
-  if (!reward_ && subject.rule) reward_.emplace(subject.rule);
-  if (!reward_) reward_.emplace(learned_.emplace(model_reward("reward", subject.reward)));
-  return *reward_;
+  if (reward_) return *reward_;
+  const reward_function score = subject.rule
+                                    ? reward_function(subject.rule)
+                                    : reward_function(learned_.emplace(model_reward("reward", subject.reward)));
+  return reward_.emplace([score, this](const rlhf::responses& batch, std::span<float> out) {
+    score.rewards(batch, out);
+    for (std::size_t i = 0; i < out.size(); ++i)
+      if (!std::isfinite(out[i])) {
+        const std::filesystem::path good = folder.newest();
+        throw std::runtime_error("the reward of response " + std::to_string(i) + " of " + std::to_string(out.size()) +
+                                 " is " + number("%g", static_cast<double>(out[i])) +
+                                 ", wants a finite number; the last good checkpoint is " +
+                                 (good.empty() ? "none: there was no checkpoint yet" : good.string()));
+      }
+  });
 }
 
 scalar_policy workshop::model_reward(const std::string& name, const reward_data& data, int member) {

@@ -59,6 +59,20 @@ says "held-out labels"
 grep -q '"method": "kto"' singles/report.json || die "no KTO"
 grep -q '"reward_accuracy": 1.0' singles/summary.json || die "labels are not learned: $(grep accuracy singles/summary.json)"
 
+# Votes and margins of pairs come to the losses that ask for them; a length head comes and goes.
+for ((i = 0; i < 60; ++i)); do
+  printf '{"instruction": "say %s", "response1": "good day %s", "response2": "bad day %s", "annotator1": 1, "annotator2": 1, "annotator3": %s}\n' \
+    $i $((i % 7)) $((i % 5)) $((i % 3))
+done >votes.jsonl
+losses=(bradley_terry agreement votes margin odin)
+for loss in "${losses[@]}"; do
+  runs "$align" "${model[@]}" --pairs votes.jsonl "${small[@]}" --algorithm reward_model --reward-loss $loss --out votes-$loss
+done
+[[ $(sha256sum votes-*/models/reward.safetensors | cut -d' ' -f1 | sort -u | wc -l) == ${#losses[@]} ]] || die "two losses make the same reward model"
+[[ $(stat -c %s votes-odin/models/reward.safetensors) == $(stat -c %s votes-votes/models/reward.safetensors) ]] || die "ODIN leaves its length head"
+runs "$align" compare "${model[@]}" --pairs votes.jsonl "${small[@]}" --seeds 1..2 --algorithms odin=reward_model:reward-loss=odin,reward_model --out losses
+grep -qF '<td>odin</td>' losses/report.html && grep -qF '"method": "bag of words"' losses/comparison.json || die "the comparison does not say how pairs are ranked"
+
 # Bad rows: where, why; counted on request.
 refuses "bad.jsonl:61:" "$align" "${model[@]}" --pairs bad.jsonl "${small[@]}" --out bad
 [[ ! -e bad ]] || die "a folder was made before the data were read"
@@ -76,6 +90,41 @@ says "tok_embeddings"
 refuses "tok.bin" "$align" --model other-vocabulary.bin --tokenizer tok.bin "${lexicon[@]}"
 refuses "context of 48" "$align" "${model[@]}" --lexicon lexicon.txt --quick --prompt-tokens 30 --new-tokens 30 --out none
 [[ ! -e none ]] || die "a folder was made for a run that could not start"
+
+# Bad data and rewards.
+printf 'good\tnan\n' >nan-lexicon.txt
+refuses "nan-lexicon.txt:1" "$align" "${model[@]}" --lexicon nan-lexicon.txt "${small[@]}" --prompt-tokens 4 --out none
+says "is no number"
+: >no-lexicon.txt
+refuses "no-lexicon.txt" "$align" "${model[@]}" --lexicon no-lexicon.txt "${small[@]}" --prompt-tokens 4 --out none
+printf '{"prompt": "q", "chosen": "good", "rejected": "bad", "margin": 1e999}\n' >endless.jsonl
+refuses "endless.jsonl:1" "$align" "${model[@]}" --pairs endless.jsonl "${small[@]}" --out none
+mkdir names
+: >names/female.txt
+: >names/male.txt
+refuses "hold no names" "$align" --data names --quick --out none
+refuses "nobody" "$align" --data nobody --quick --out none
+refuses "nobody.bin" "$align" --model nobody.bin --tokenizer tok.bin --lexicon lexicon.txt
+[[ ! -e none ]] || die "a folder was made for a run that could not start"
+touch file
+refuses "file/below" "$align" "${model[@]}" --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --out file/below
+
+# Rewards that are no numbers, and training that leaves them: the step, the metric and the newest good checkpoint, which is whole.
+printf 'good\t1e300\nbad\t-1e300\nday\t1e300\n' >endless-lexicon.txt
+refuses "wants a finite number" "$align" "${model[@]}" --lexicon endless-lexicon.txt "${small[@]}" --prompt-tokens 4 --out endless
+printf 'good\t1e30\nbad\t-1e30\nday\t1e30\n' >large-lexicon.txt
+for resume in "" --resume; do
+  refuses "ppo: at step 1 loss/value_avg is inf" "$align" "${model[@]}" --lexicon large-lexicon.txt "${small[@]}" --prompt-tokens 4 \
+    --prompts 128 --algorithm ppo --no-overoptimise $resume --out large
+  good=$(sed -n 's/.*the last good checkpoint is //p' log)
+  [[ -s $good ]] || die "there is no checkpoint '$good'"
+done
+for resume in "" --resume; do
+  refuses "sft: at step" "$align" --quick --threads 2 --sft-rate 1e6 --save-every 2 --algorithm sft $resume --out wild
+  grep -qE 'loss is -?(nan|inf)|grad_norm is -?(nan|inf)' log || die "'$(cat log)' does not name the metric"
+  good=$(sed -n 's/.*the last good checkpoint is //p' log)
+  [[ -s $good ]] || die "there is no checkpoint '$good'"
+done
 
 # Settings: a file, its printed form, the nearest name, contradictions.
 runs "$align" "${model[@]}" --lexicon lexicon.txt --seed 7 --print-config
