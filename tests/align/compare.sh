@@ -3,6 +3,7 @@
 #   compare.sh RLHF_ALIGN WORK_FOLDER
 set -euo pipefail
 align=$1 work=$2
+sets_of=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../examples/align/comparisons" && pwd)
 rm -rf "$work"
 mkdir -p "$work"
 cd "$work"
@@ -70,6 +71,16 @@ seeds = "3..4"
 TOML
 "$align" compare "${tiny[@]}" --config comparison.toml --seeds 3 --out filed >log 2>&1 || die "$(cat log)"
 grep -q '^low,1,' filed/compare.csv || die "not what the file says: $(cat filed/compare.csv)"
+
+# The comparisons that come with rlhf can be read: only the seeds given here are wrong.
+sets=0
+for file in "$sets_of"/*.toml; do
+  mode=compare
+  [[ $file != */values.toml ]] || mode=values
+  refuses 'is not like 1..5' "$align" $mode --config "$file" --seeds none --out none
+  sets=$((sets + 1))
+done
+[[ $sets -ge 7 ]] || die "$sets comparisons in $sets_of"
 
 # Names that are wrong.
 refuses 'the nearest is `rto`' "$align" compare --algorithms ppo,rtoo --out none
