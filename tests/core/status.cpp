@@ -32,6 +32,7 @@ TEST_CASE("messages name function, argument, got and want") {
         "ppo_clip: low is -0.5, wants 0 <= low <= 1");
   CHECK(text(remark::empty("policy_loss", "mask")) == "policy_loss: mask selects no element; all outputs are 0");
   CHECK(text(remark::memory("gae")) == "gae: scratch could not be allocated");
+  CHECK(text(remark::type("as_view", "logp", "Double", "Float")) == "as_view: logp is Double, wants Float");
   CHECK(text({errc::index, "token_logp", "target", "outside the vocabulary in rows:", 3, 0,
               "0 <= target < vocabulary"}) ==
         "token_logp: target outside the vocabulary in rows: 3, wants 0 <= target < vocabulary");

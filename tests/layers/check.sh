@@ -22,7 +22,7 @@ BEGIN {
   sees["communicator"] = "core math"
   sees["distributed"] = "core math communicator"
   sees["train"] = sees["algorithm"] " algorithm policy communicator"
-  sees["interop"] = "core"
+  sees["interop"] = "core"                                  # never formulas, and no header of the library it speaks to
   sees["theory"] = "core math " formulas
   sees["umbrella"] = sees["algorithm"] " algorithm version"
 

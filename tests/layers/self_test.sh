@@ -44,12 +44,17 @@ plant driver/x.hpp '#include <rlhf/algorithm/dpo.hpp>' 'driver must not include 
 plant algorithm/preset/x.hpp '#include <rlhf/backend/eigen.hpp>' 'algorithm must not include backend'
 plant policy/x.hpp '#include <rlhf/driver/policy_loss.hpp>' 'policy must not include driver'
 plant train/x.hpp '#include <rlhf/backend/eigen.hpp>' 'train must not include backend'
+plant interop/torch.hpp '#include <torch/types.h>' '<torch/types.h> is not of the standard library'
+plant interop/torch.hpp '#include <rlhf/driver/policy_loss.hpp>' 'interop must not include driver'
+plant policy/x.hpp '#include <rlhf/interop/torch.hpp>' 'policy must not include interop'
+plant train/x.hpp '#include <rlhf/interop/torch.hpp>' 'train must not include interop'
 plant rlhf.hpp '#include <rlhf/backend/eigen.hpp>' 'umbrella must not include backend'
 plant surprise/x.hpp '#include <vector>' 'the folder has no rule'
 plant backend/eigen/lane.hpp '#include <Eigen/Core>' ''
 plant backend/thrust.hpp '#include <thrust/sort.h>' ''
 plant train/x.hpp '#include <functional>' ''
 plant driver/x.hpp '#include <rlhf/backend/concept.hpp>' ''
+plant interop/torch.hpp '#include <rlhf/core/view.hpp>' ''
 plant train/x.hpp '#include "rlhf/algorithm/dpo.hpp"' ''
 
 echo "$failures plants went wrong"

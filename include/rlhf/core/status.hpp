@@ -18,7 +18,8 @@ enum class errc : std::uint8_t {
   index,       ///< an index points outside its range (a target outside the vocabulary, decreasing offsets, ...)
   empty_mask,  ///< no valid element at all: the outputs are defined (zeros), but the caller should know
   memory,      ///< the backend could not get its scratch memory
-  backend      ///< the device or its runtime failed; `what` holds its own words
+  backend,     ///< the device or its runtime failed; `what` holds its own words
+  type         ///< foreign memory holds other elements, or lies elsewhere, than the call can use
 };
 
 /// Text of a status, by value so that nothing is allocated.
@@ -51,6 +52,8 @@ struct [[nodiscard]] status {
     } else if (code == errc::null || code == errc::memory || code == errc::backend || code == errc::empty_mask) {
       std::snprintf(out.text, sizeof out.text, "%s: %s %s%s%s", function, argument, what, wants ? ", wants " : "",
                     wants ? wants : "");
+    } else if (code == errc::type) {
+      std::snprintf(out.text, sizeof out.text, "%s: %s is %s, wants %s", function, argument, what, wants);
     } else if (code == errc::shape && wants == nullptr) {
       std::snprintf(out.text, sizeof out.text, "%s: %s has %.10g %s, wants %.10g", function, argument, got, what, want);
     } else if (wants != nullptr) {
@@ -75,6 +78,10 @@ namespace remark {
 [[nodiscard]] RLHF_INLINE constexpr status argument(const char* function, const char* argument, double got,
                                                     const char* wants) {
   return {errc::argument, function, argument, "is", got, 0, wants};
+}
+[[nodiscard]] RLHF_INLINE constexpr status type(const char* function, const char* argument, const char* got,
+                                                const char* wants) {
+  return {errc::type, function, argument, got, 0, 0, wants};
 }
 [[nodiscard]] RLHF_INLINE constexpr status empty(const char* function, const char* argument) {
   return {errc::empty_mask, function, argument, "selects no element; all outputs are 0", 0, 0, nullptr};
