@@ -1,6 +1,8 @@
 #pragma once
 // Models of libtorch behind the concepts of policies: what the loops of train/ want of a network that is not ours.
 
+#include <ATen/core/ivalue.h>  // first: in C++20 clang cannot read torch 1.13's headers the other way round
+
 #include <torch/nn.h>
 
 #include <algorithm>

@@ -1,5 +1,7 @@
 // libtorch beside us: views of its tensors, and the losses and gradients of our loops over its networks against its autograd.
 
+#include <ATen/core/ivalue.h>  // first: see examples/torch/models.hpp
+
 #include <torch/autograd.h>
 #include <torch/nn.h>
 
