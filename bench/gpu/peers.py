@@ -1,7 +1,8 @@
 """The work of rlhf-gpu-bench in PyTorch eager, torch.compile, Liger-Kernel and TRL, at the same shapes.
 
-Prints JSON lines: name (our row), peer, seconds (median of device events), peak_bytes beside the inputs. A peer that cannot be
-imported, or runs out of memory, is said on stderr and left out.
+Prints JSON lines: name (our row), peer, seconds (median of device events; null for a peer that failed, with its error),
+peak_bytes beside the inputs; before each a line with `begins`. `--done FILE`: a JSON list of [name, peer] that are left out. A
+peer that cannot be imported is said on stderr and left out.
 """
 
 import glob
@@ -24,15 +25,31 @@ import torch
 device = torch.device("cuda")
 generator = torch.Generator(device=device).manual_seed(1)
 quick = "--quick" in sys.argv
+done = set()
+if "--done" in sys.argv:
+    with open(sys.argv[sys.argv.index("--done") + 1]) as file:
+        done = {tuple(pair) for pair in json.load(file)}
 
 
 def random(shape, low, high, dtype=torch.float32):
     return torch.empty(shape, device=device, dtype=dtype).uniform_(low, high, generator=generator)
 
 
+class prepared:
+    """Work that needs something made first, which may fail as it may."""
+
+    def __init__(self, make):
+        self.make = make
+
+
 def report(name, peer, work, repetitions=15):
-    """Warm up three times, then the median; memory of one run beyond what was there."""
+    """Warm up three times, then the median; memory of one run beyond what was there. `work` may be a preparation that gives it."""
+    if (name, peer) in done:
+        return
+    print(json.dumps({"name": name, "peer": peer, "begins": True}), flush=True)
     try:
+        if isinstance(work, prepared):
+            work = work.make()
         for _ in range(3):
             work()
         torch.cuda.synchronize()
@@ -50,7 +67,9 @@ def report(name, peer, work, repetitions=15):
             end.synchronize()
             times.append(begin.elapsed_time(end) * 1e-3)
         print(json.dumps({"name": name, "peer": peer, "seconds": statistics.median(times), "peak_bytes": peak}), flush=True)
-    except Exception as error:  # a peer that fails is a row less, not the end
+    except Exception as error:  # a peer that fails is a row without seconds, not the end
+        said = f"{type(error).__name__}: {error}"[:300]
+        print(json.dumps({"name": name, "peer": peer, "seconds": None, "error": said}), flush=True)
         print(f"peers: {name} by {peer}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         torch.cuda.empty_cache()
 
@@ -87,19 +106,25 @@ def logits(rows, vocabulary, dtype, kind):
     learned = z.requires_grad_(True)
     weight = random((rows,), -1e-3, 1e-3)
 
-    def backward_of(logp):
-        saved = (logp * weight).sum()
+    def backward_of(forward):
+        def make():
+            saved = (forward(learned) * weight).sum()
 
-        def work():
-            learned.grad = None
-            saved.backward(retain_graph=True)
+            def work():
+                learned.grad = None
+                saved.backward(retain_graph=True)
 
-        return work
+            return work
+
+        return prepared(make)
+
+    def logp_alone(x):
+        return torch.log_softmax(x.float(), -1).gather(1, target).squeeze(1)
 
     name = "gpu/token_logp_backward" + shape
-    report(name, "eager", backward_of(torch.log_softmax(learned.float(), -1).gather(1, target).squeeze(1)))
-    by_compile = torch.compile(lambda x: torch.log_softmax(x.float(), -1).gather(1, target).squeeze(1))
-    report(name, "torch.compile", backward_of(by_compile(learned)))
+    report(name, "eager", backward_of(logp_alone))
+    report(name, "torch.compile", backward_of(torch.compile(logp_alone)))
+    learned.grad = None
 
 
 def tokens():
