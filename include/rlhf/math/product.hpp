@@ -26,7 +26,7 @@ struct factor {
 /// order with the other work of the backend `be`.
 ///
 /// A [m, k] and B [k, n] are stored as `L`, C [m, n] as `C` (`L` or its arithmetic type); sums are kept in float or wider and
-/// rounded once, on the store. The caller has checked the shapes; k may be 0. A trainer's own routine is as good as ours:
+/// rounded once, on the store (cuBLAS splits long ones and does so only when told, as cublas_product does). The caller has checked the shapes; k may be 0. A trainer's own routine is as good as ours:
 /// `plain_product` (any backend), `eigen_product` (SIMD), `cublas_product` (CUDA), or a struct of yours.
 template <class P, class B, class L, class C>
 concept matrix_product = requires(const P& product, B& be, const factor<L, typename B::space>& a,
