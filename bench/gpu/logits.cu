@@ -29,6 +29,8 @@ void add(contests& all, device& d, std::int64_t rows, std::int64_t vocabulary, c
   all.push_back({"gpu/token_logp" + shape, ceiling::copy, one_read, 0, 0.90, forward, {}, {}, [=] {
                    return joined({logp.download(), entropy.download(), lse.download()});
                  }});
+  // The arrays were filled on the default stream, for which a stream that does not block does not wait.
+  require(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
   forward();  // the log-sum-exp of the backward pass
   require(cudaStreamSynchronize(d.stream), "cudaStreamSynchronize");
   all.push_back(

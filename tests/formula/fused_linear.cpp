@@ -293,6 +293,36 @@ TEST_CASE("a chunk of any size gives what the layer, the logits and the loss giv
   }
 }
 
+TEST_CASE("padding of the weight and the bias may hold anything, and its gradients are 0") {
+  for (const bool transposed : {false, true}) {
+    const problem p(11, transposed);
+    problem padded = p;
+    const auto is_padding = [&](size_t i) {
+      const auto at = static_cast<int64_t>(i);
+      return (transposed ? at / p.depth : at % p.columns) >= p.vocabulary;
+    };
+    for (size_t i = 0; i < p.weight.size(); ++i)
+      if (is_padding(i)) padded.weight[i] = not_a_number;
+    for (int64_t v = p.vocabulary; v < p.columns; ++v)
+      padded.bias[static_cast<size_t>(v)] = v % 2 == 0 ? test::infinity : not_a_number;
+    for (const family& f : families())
+      for (const rlhf::fused_linear<> fused : {rlhf::fused_linear<>{.chunk = 5}, {.chunk = 100}}) {
+        CAPTURE(f.name, transposed, fused.chunk);
+        const result want = fuse(f, p, fused), got = fuse(f, padded, fused);
+        REQUIRE(got.status);
+        CHECK(got.loss == want.loss);
+        if (f.plain) CHECK(got.logp == want.logp);
+        CHECK(got.hidden == want.hidden);
+        CHECK(got.weight == want.weight);
+        CHECK(got.bias == want.bias);
+        for (size_t i = 0; i < got.weight.size(); ++i)
+          if (is_padding(i)) CHECK(test::is_plain_zero(got.weight[i]));
+        for (size_t v = static_cast<size_t>(p.vocabulary); v < got.bias.size(); ++v)
+          CHECK(test::is_plain_zero(got.bias[v]));
+      }
+  }
+}
+
 TEST_CASE("the gradients are those of the loss, by finite differences") {
   for (const bool transposed : {false, true})
     for (const family& f : families()) {

@@ -1,6 +1,6 @@
 #pragma once
-// Memory that host and device both see, for suites that were written for host backends: while this header's pool is there,
-// every `new` of the program comes out of it. One piece of managed memory of fixed size, cut by powers of two.
+// Memory that host and device both see, for suites that were written for host backends: once main has started this header's
+// pool, every `new` of the program comes out of it. One piece of managed memory of fixed size, cut by powers of two.
 
 #include <cuda_runtime.h>
 
@@ -18,11 +18,17 @@ class pool {
   static constexpr std::size_t bytes = std::size_t{1} << 30;
   static constexpr int classes = 31;
 
-  /// Null outside the pool's means: the caller takes ordinary memory.
+  /// Called by main: before it, among static objects, the runtime may not be ready. False without a device.
+  bool start() {
+    void* memory = nullptr;
+    if (cudaMallocManaged(&memory, bytes) != cudaSuccess) return false;
+    const std::scoped_lock lock(mutex_);
+    base_ = static_cast<unsigned char*>(memory);
+    return true;
+  }
+  /// Null before the start and outside the pool's means: the caller takes ordinary memory.
   [[nodiscard]] void* take(std::size_t n) {
     const std::scoped_lock lock(mutex_);
-    if (starting_) return nullptr;  // the runtime itself asks
-    if (!started_) start();
     const int c = class_of(n);
     if (base_ == nullptr || c >= classes) return nullptr;
     if (block* const b = free_[c]; b != nullptr) {
@@ -38,8 +44,8 @@ class pool {
   /// False where it is not the pool's.
   [[nodiscard]] bool give_back(void* p, std::size_t n) {
     auto* const data = static_cast<unsigned char*>(p);
-    if (base_ == nullptr || data < base_ || data >= base_ + bytes) return false;
     const std::scoped_lock lock(mutex_);
+    if (base_ == nullptr || data < base_ || data >= base_ + bytes) return false;
     auto* const b = static_cast<block*>(p);
     b->next = free_[class_of(n)];
     free_[class_of(n)] = b;
@@ -54,19 +60,10 @@ class pool {
     constexpr std::size_t least = 64;  // and so aligned to 64
     return static_cast<int>(std::bit_width((n > least ? n : least) - 1));
   }
-  void start() {
-    starting_ = true;
-    void* memory = nullptr;
-    if (cudaMallocManaged(&memory, bytes) == cudaSuccess) base_ = static_cast<unsigned char*>(memory);
-    starting_ = false;
-    started_ = true;
-  }
-
-  std::recursive_mutex mutex_;
+  std::mutex mutex_;
   unsigned char* base_ = nullptr;
   std::size_t used_ = 0;
   block* free_[classes + 1] = {};
-  bool starting_ = false, started_ = false;
 };
 
 /// Never destroyed: memory is given back after main too.

@@ -7,9 +7,9 @@
 namespace {
 
 using tested_backend = both_sides::host_view;
-constexpr int variants = 2;  // two streams' worth of objects: the same bits
+constexpr int variants = 2;  // the default stream, and one of its own: the same bits
 tested_backend& tested(int variant) {
-  static tested_backend one, two;
+  static tested_backend one, two(both_sides::stream_of_its_own());
   return variant == 0 ? one : two;
 }
 

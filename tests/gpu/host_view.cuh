@@ -2,10 +2,18 @@
 // The CUDA backend as suites for host backends see it: every call is done when it returns, cells and scratch are readable.
 
 #include <memory>
+#include <stdexcept>
 
 #include "rlhf/backend/cuda.cuh"
 
 namespace both_sides {
+
+/// A stream that does not wait for the default one, for the program's life.
+inline cudaStream_t stream_of_its_own() {
+  cudaStream_t stream = nullptr;
+  if (cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess) return stream;
+  throw std::runtime_error("cudaStreamCreateWithFlags failed");
+}
 
 /// cuda_backend over memory that both sides see (new.cpp). Sequences come with host layouts; the totals may lie anywhere.
 class host_view {
@@ -13,6 +21,8 @@ class host_view {
   using space = rlhf::host_space;
   static constexpr bool deterministic = true;
   static constexpr bool synchronous = true;
+
+  explicit host_view(cudaStream_t stream = nullptr) : gpu_(stream) {}
 
   template <class Kernel>
   rlhf::status map(std::int64_t n, Kernel kernel, rlhf::totals_of<Kernel>* out) {

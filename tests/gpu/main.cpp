@@ -2,4 +2,14 @@
 #define CATCH_CONFIG_RUNNER
 #include <catch2/catch.hpp>
 
-int main(int argc, char** argv) { return Catch::Session().run(argc, argv); }
+#include <cstdio>
+
+#include "gpu/both_sides.hpp"
+
+int main(int argc, char** argv) {
+  if (!both_sides::the_pool().start()) {
+    std::fprintf(stderr, "no memory that host and device both see: %s\n", cudaGetErrorString(cudaGetLastError()));
+    return 1;
+  }
+  return Catch::Session().run(argc, argv);
+}

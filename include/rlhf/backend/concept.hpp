@@ -93,6 +93,8 @@ struct probe_once {
 /// - `once(f)`: `f()` a single time, in order with the rest.
 /// - `scratch<T>(n)`: n elements in the backend's space, given back when the object goes; null when there is no memory.
 /// - `read(cell)`: a cell of the backend's space as a host value; waits for it.
+///
+/// Optional: `status trouble() const`, of a backend whose `read` can fail: what went wrong. Drivers read by `read_cell`.
 template <class B>
 concept backend = requires(B& b, layout<typename B::space> sequences, totals<1>* cell, std::int64_t* order) {
   typename B::space;
@@ -108,5 +110,17 @@ concept backend = requires(B& b, layout<typename B::space> sequences, totals<1>*
   { b.template scratch<float>(std::int64_t{}).data() } -> std::same_as<float*>;
   { b.read(cell) } -> std::same_as<totals<1>>;
 };
+
+/// Reads a cell and tells whether that went well; what cannot be read is as `read` leaves it.
+template <class B, class T>
+[[nodiscard]] status read_cell(B& be, const T* cell, T& value) {
+  value = be.read(cell);
+  if constexpr (requires {
+                  { be.trouble() } -> std::same_as<status>;
+                })
+    return be.trouble();
+  else
+    return {};
+}
 
 }  // namespace rlhf::inline v1

@@ -83,7 +83,12 @@ class executor {
   static constexpr bool synchronous = false;
 
   executor(cudaStream_t stream = nullptr, cuda_memory memory = {}) : stream_(stream), memory_(memory) {
-    if (memory_.allocate == nullptr || memory_.release == nullptr) memory_ = {allocate_async, release_async, nullptr};
+    if (memory_.allocate == nullptr && memory_.release == nullptr) memory_ = {allocate_async, release_async, nullptr};
+    if (memory_.allocate == nullptr || memory_.release == nullptr) {
+      trouble_ = remark::null("cuda_backend", memory_.allocate == nullptr ? "memory.allocate" : "memory.release");
+      memory_ = {[](void*, std::size_t, cudaStream_t) -> void* { return nullptr; },
+                 [](void*, void*, std::size_t, cudaStream_t) {}, nullptr};
+    }
   }
   [[nodiscard]] cudaStream_t stream() const { return stream_; }
 
@@ -126,7 +131,7 @@ class executor {
     return error == cudaSuccess ? status{} : failed(name, call, error);
   }
 
-  /// Waits for the stream. What goes wrong here is the status of every later call, and of `synchronize`.
+  /// Waits for the stream. What goes wrong here is `trouble`, and the status of every later call.
   template <class T>
   [[nodiscard]] T read(const T* cell) {
     T value{};
@@ -140,6 +145,7 @@ class executor {
     trouble_ = failed("read", "cudaStreamSynchronize", error);
     return T{};
   }
+  [[nodiscard]] status trouble() const { return trouble_; }
   /// Waits until all work given so far is done, and tells how it went.
   [[nodiscard]] status synchronize() {
     if (!trouble_) return trouble_;
@@ -160,7 +166,7 @@ class executor {
 /// instead of cudaMallocAsync.
 ///
 /// No call waits for the device but `read`, which drivers use for statistics that were asked for, and `synchronize`; none
-/// allocates but through `memory`; so calls without statistics can be captured into a CUDA graph. Views are of `cuda_space`: a
+/// allocates but through `memory` (one function of the two: every call is `errc::null`, or `errc::memory` where it needs some); so calls without statistics can be captured into a CUDA graph. Views are of `cuda_space`: a
 /// host view does not compile. Errors of the runtime come back as `errc::backend` with the call that failed.
 /// The same bits on every run: sums are folded in an order that depends on the sizes alone. No figure has been measured yet.
 class cuda_backend : public team_backend<cuda_detail::executor> {

@@ -186,6 +186,7 @@ class basic_thrust_backend {
   [[nodiscard]] T read(const T* cell) {
     return queue_.read(cell);
   }
+  [[nodiscard]] status trouble() const { return queue_.trouble(); }
 
  private:
   template <class Step, class Kernel>

@@ -219,8 +219,11 @@ struct whitening {
     }
     if (auto s = be.map(n, advantage_detail::whiten_kernel<T, Space>{how, found, in.x, in.mask, out}, nullptr); !s)
       return s;
-    if constexpr (B::synchronous)
-      if (be.read(found).count == 0) return remark::empty(name, "mask");
+    if constexpr (B::synchronous) {
+      moments seen;
+      if (auto s = read_cell(be, found, seen); !s) return s;
+      if (seen.count == 0) return remark::empty(name, "mask");
+    }
     return {};
   }
 };

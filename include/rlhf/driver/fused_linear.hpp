@@ -36,7 +36,8 @@ struct linear_workspace {
 ///
 /// Logits are rounded to L, as a layer of its own would write them; the gradient lies over them. Without gradients asked for
 /// only the loss is computed. The one mask of the call is `linear_inputs::mask` (and the ignored targets). Masked tokens: hidden
-/// states, targets and streams may be anything; their grad_hidden is exactly 0. Empty: the gradients are 0 (untouched with `add`) and the loss's `errc::empty_mask`. Errors: null, shape, stride,
+/// states, targets and streams may be anything; their grad_hidden is exactly 0. Columns of the weight and the bias beyond the vocabulary are never read; their
+/// gradients are 0 (untouched with `add`). Empty: the gradients are 0 (untouched with `add`) and the loss's `errc::empty_mask`. Errors: null, shape, stride,
 /// argument, index, memory, before anything is written, and those of the loss.
 /// Memory: `workspace`. Cost: the products, token_logp and token_logp_backward.
 /// Source: chunked language-model heads as in Liger-Kernel (Hsu et al. 2024, arXiv 2410.10989, section 3.2); catalogue L-11.
@@ -76,6 +77,8 @@ struct fused_linear {
                       matrix_product<Product, B, L, Weight>,
                   "rlhf: a matrix product is a struct with `status operator()(B&, const factor<L, Space>& a, "
                   "const factor<L, Space>& b, const view<C, 2, Space>& c, bool add) const` (rlhf/math/product.hpp)");
+    static_assert(std::signed_integral<Index>,
+                  "rlhf: targets are signed: ignore_index, which stands for masked tokens too, is negative");
     using T = compute_t<L>;
     constexpr const char* name = "fused_linear";
     if (auto s = check(); !s) return s;
@@ -119,9 +122,13 @@ struct fused_linear {
                         outside.data());
         !s)
       return s;
-    if constexpr (B::synchronous)
-      if (const double bad = be.read(outside.data()).sum[0]; bad > 0)
-        return {errc::index, name, "target", "outside the vocabulary in rows:", bad, 0, "0 <= target < vocabulary"};
+    if constexpr (B::synchronous) {
+      totals<1> bad;
+      if (auto s = read_cell(be, outside.data(), bad); !s) return s;
+      if (bad.sum[0] > 0)
+        return {
+            errc::index, name, "target", "outside the vocabulary in rows:", bad.sum[0], 0, "0 <= target < vocabulary"};
+    }
     if (need.ones > 0)
       if (auto s = be.map(need.ones, fill<L>{ones.data(), L(1.0f)}, nullptr); !s) return s;
 
@@ -131,7 +138,7 @@ struct fused_linear {
     auto session = loss.template open<L, Index>(be, product, counted, call.all, call.rows);
     if (auto s = session.check(); !s) return s;
     if (call.tokens == 0)
-      if (auto s = call.clear(); !s) return s;
+      if (auto s = call.clear(0); !s) return s;
     const std::int64_t chunks = call.rows > 0 ? (call.tokens - 1) / call.rows + 1 : 0;
     const bool backward = out.grad_hidden || out.grad_weight || out.grad_bias;
     if constexpr (Loss::of_logits) {
@@ -173,6 +180,7 @@ struct fused_linear {
     const linear_outputs<L, Space, Hidden, Weight>& out;
     std::int64_t tokens = in.head.tokens();
     std::int64_t vocabulary = in.vocabulary > 0 ? in.vocabulary : in.head.columns();
+    linear_head<L, Space> head = narrow();  // the columns of the vocabulary: padding is never read
     std::int64_t rows = 0, slots = 0;
     L *logits = nullptr, *hidden = nullptr, *ones = nullptr;
     std::uint8_t* live = nullptr;
@@ -184,7 +192,14 @@ struct fused_linear {
     [[nodiscard]] std::int64_t begin(std::int64_t c) const { return c * rows; }
     [[nodiscard]] std::int64_t count(std::int64_t c) const { return std::min(rows, tokens - c * rows); }
     [[nodiscard]] view<L, 2, Space> logits_at(std::int64_t c) const {
-      return {logits + c % slots * rows * in.head.columns(), count(c), in.head.columns()};
+      const std::int64_t pitch = in.head.columns();
+      return {logits + c % slots * rows * pitch, count(c), vocabulary, pitch};
+    }
+    [[nodiscard]] linear_head<L, Space> narrow() const {
+      auto narrower = in.head;
+      (narrower.transposed ? narrower.weight.rows : narrower.weight.columns) = vocabulary;
+      if (narrower.bias) narrower.bias.extent = vocabulary;
+      return narrower;
     }
     [[nodiscard]] logits_inputs<L, Space, Index> scored(std::int64_t c) const {
       return {logits_at(c), view<const Index, 1, Space>(target + begin(c), count(c)), vocabulary, in.temperature,
@@ -196,7 +211,7 @@ struct fused_linear {
     }
 
     [[nodiscard]] status make_logits(std::int64_t c) {
-      return linear_detail::logits_of(be, how.product, in.head, begin(c), logits_at(c));
+      return linear_detail::logits_of(be, how.product, head, begin(c), logits_at(c));
     }
     [[nodiscard]] status forward(std::int64_t c) {
       if (auto s = make_logits(c); !s) return s;
@@ -222,12 +237,13 @@ struct fused_linear {
     [[nodiscard]] status back(std::int64_t c) {
       const view<const L, 2, Space> slope(logits_at(c));
       if (out.grad_hidden)
-        if (auto s =
-                how.product(be, factor<L, Space>{slope, false}, factor<L, Space>{in.head.weight, !in.head.transposed},
-                            linear_detail::rows_of(out.grad_hidden, begin(c), count(c)), false);
+        if (auto s = how.product(be, factor<L, Space>{slope, false}, factor<L, Space>{head.weight, !head.transposed},
+                                 linear_detail::rows_of(out.grad_hidden, begin(c), count(c)), false);
             !s)
           return s;
       const bool add = out.add || !first;
+      if (!add)
+        if (auto s = clear(vocabulary); !s) return s;
       first = false;
       if (out.grad_weight) {
         const view<L, 2, Space> counted(hidden, count(c), in.head.depth());
@@ -237,28 +253,32 @@ struct fused_linear {
                              nullptr);
             !s)
           return s;
-        const factor<L, Space> h{counted, !in.head.transposed}, g{slope, in.head.transposed};
-        if (auto s = in.head.transposed ? how.product(be, g, h, out.grad_weight, add)
-                                        : how.product(be, h, g, out.grad_weight, add);
-            !s)
-          return s;
+        auto to = out.grad_weight;
+        (head.transposed ? to.rows : to.columns) = vocabulary;
+        const factor<L, Space> h{counted, !head.transposed}, g{slope, head.transposed};
+        if (auto s = head.transposed ? how.product(be, g, h, to, add) : how.product(be, h, g, to, add); !s) return s;
       }
       if (out.grad_bias) {
         const view<const L, 2, Space> one(ones, 1, count(c));
         return how.product(be, factor<L, Space>{one, false}, factor<L, Space>{slope, false},
-                           view<Weight, 2, Space>(out.grad_bias.data, 1, in.head.columns()), add);
+                           view<Weight, 2, Space>(out.grad_bias.data, 1, vocabulary), add);
       }
       return {};
     }
-    /// No token at all: the gradients of nothing.
-    [[nodiscard]] status clear() {
-      if (out.add) return {};
+    /// The gradients of columns that no token reads: those from `begin` on.
+    [[nodiscard]] status clear(std::int64_t begin) {
+      const std::int64_t padding = in.head.columns() - begin;
+      if (out.add || padding == 0) return {};
       using linear_detail::clear_rows;
-      if (out.grad_weight)
-        if (auto s = be.rows(out.grad_weight.rows, clear_rows<T, Weight, Space>{out.grad_weight}, nullptr); !s)
-          return s;
-      const view<Weight, 2, Space> bias(out.grad_bias.data, 1, out.grad_bias.extent);
-      return out.grad_bias ? be.rows(1, clear_rows<T, Weight, Space>{bias}, nullptr) : status{};
+      if (out.grad_weight) {
+        auto rest = out.grad_weight;
+        rest.data += in.head.transposed ? begin * rest.pitch : begin;
+        (in.head.transposed ? rest.rows : rest.columns) = padding;
+        if (auto s = be.rows(rest.rows, clear_rows<T, Weight, Space>{rest}, nullptr); !s) return s;
+      }
+      if (!out.grad_bias) return {};
+      const view<Weight, 2, Space> rest(out.grad_bias.data + begin, 1, padding);
+      return be.rows(1, clear_rows<T, Weight, Space>{rest}, nullptr);
     }
 
     [[nodiscard]] status check(const char* name, bool scores) const {

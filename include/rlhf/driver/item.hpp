@@ -218,7 +218,11 @@ template <bool Observed, class B, template <class> class Item, class T, class Sp
   if (auto s = be.map(c.items, kernel, cell.data()); !s) return s;
   if (c.loss)
     if (auto s = be.once(write_first_sum<T, totals_of<kernel_t>>{cell.data(), c.loss.data}); !s) return s;
-  if constexpr (Observed) report<kernel_t, Item, Objective, Term>(be.read(cell.data()), *c.stats);
+  if constexpr (Observed) {
+    totals_of<kernel_t> found;
+    if (auto s = read_cell(be, cell.data(), found); !s) return s;
+    report<kernel_t, Item, Objective, Term>(found, *c.stats);
+  }
   return {};
 }
 

@@ -224,15 +224,23 @@ struct odin_loss {
     if (auto s = be.once(write_loss<T, Space>{objective, first.data(), second.data(), found.data(), in, out}); !s)
       return s;
     if (out.stats != nullptr) {
-      const totals<4> sums = be.read(first.data());
-      const odin::penalty p(objective, covariances_of(sums, be.read(second.data())));
-      out.stats->add("accuracy", be.read(found.data()).sum[1], sums.sum[0] / 2);
+      totals<4> sums;
+      totals<6> products;
+      totals<2> losses;
+      if (auto s = read_cell(be, first.data(), sums); !s) return s;
+      if (auto s = read_cell(be, second.data(), products); !s) return s;
+      if (auto s = read_cell(be, found.data(), losses); !s) return s;
+      const odin::penalty p(objective, covariances_of(sums, products));
+      out.stats->add("accuracy", losses.sum[1], sums.sum[0] / 2);
       out.stats->add("corr_quality", p.quality.value, 1);
       out.stats->add("corr_length", p.length_score.value, 1);
       out.stats->add("corr_total", p.total.value, 1);
     }
-    if constexpr (B::synchronous)
-      if (be.read(first.data()).sum[0] == 0) return remark::empty(name, "mask");
+    if constexpr (B::synchronous) {
+      totals<4> sums;
+      if (auto s = read_cell(be, first.data(), sums); !s) return s;
+      if (sums.sum[0] == 0) return remark::empty(name, "mask");
+    }
     return {};
   }
 };

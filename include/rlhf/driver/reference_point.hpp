@@ -99,8 +99,11 @@ struct kto_reference_point {
     if (cell.data() == nullptr) return remark::memory(name);
     if (auto s = be.map(in.logp.extent, sum_log_ratios<T, Space>{in}, cell.data()); !s) return s;
     if (auto s = be.once(write_kl<T>{cell.data(), nonzero, kl.data}); !s) return s;
-    if constexpr (B::synchronous)
-      if (be.read(cell.data()).sum[1] == 0) return remark::empty(name, "mask");
+    if constexpr (B::synchronous) {
+      totals<3> found;
+      if (auto s = read_cell(be, cell.data(), found); !s) return s;
+      if (found.sum[1] == 0) return remark::empty(name, "mask");
+    }
     return {};
   }
 };
@@ -132,7 +135,9 @@ struct running_reference {
     if (auto s = be.map(in.logp.extent, write_log_ratios<T, Space>{in, ratios.data()}, nullptr); !s) return s;
     const view<const T, 1, Space> all{ratios.data(), in.logp.extent};
     if (auto s = masked_moments(be, name, all, in.mask, cell.data()); !s) return s;
-    merge(be.read(cell.data()));
+    moments batch;
+    if (auto s = read_cell(be, cell.data(), batch); !s) return s;  // the rewards seen so far stay
+    merge(batch);
     return {};
   }
   /// Takes in the moments of log-ratios.

@@ -68,14 +68,18 @@ struct robust_aggregate {
     if (auto s = be.map(n, weights, &c->last); !s) return s;
     if (auto s = be.once(write_results<Set, T, Space>{set, robustness, c, out}); !s) return s;
     if (out.stats != nullptr) {
-      const totals<3, 1> found = be.read(&c->last);
+      totals<3, 1> found;
+      if (auto s = read_cell(be, &c->last, found); !s) return s;
       if (found.sum[1] > 0) {
         out.stats->add("effective_size", 1 / found.sum[1], 1);
         out.stats->add("max_weight_ratio", found.max[0], 1);
       }
     }
-    if constexpr (B::synchronous)
-      if (!(be.read(&c->first).sum[0] > 0)) return remark::empty(name, "weight");
+    if constexpr (B::synchronous) {
+      totals<3, 2> found;
+      if (auto s = read_cell(be, &c->first, found); !s) return s;
+      if (!(found.sum[0] > 0)) return remark::empty(name, "weight");
+    }
     return {};
   }
 };

@@ -48,7 +48,8 @@ status token_logp(B& be, logits_inputs<L, Space, Index> in, const logp_outputs<T
     done = be.rows(rows, forward_rows<T, L, Space, Index, false, false, false>{in, out}, cell.data());
   if (!done) return done;
   if (out.stats != nullptr || B::synchronous) {
-    const totals<4> found = be.read(cell.data());
+    totals<4> found;
+    if (auto s = read_cell(be, cell.data(), found); !s) return s;
     if (out.stats != nullptr) {
       out.stats->add_total("rows", found.sum[0]);
       out.stats->add_total("nonfinite", found.sum[1]);
@@ -103,9 +104,13 @@ status token_logp_backward(B& be, logits_inputs<L, Space, Index> in, const logp_
           : be.rows(rows, logp_detail::backward_rows<T, L, Space, Index, false>{in, gradients, grad_logits},
                     cell.data());
   if (!done) return done;
-  if constexpr (B::synchronous)
-    if (const double bad = be.read(cell.data()).sum[0]; bad > 0)
-      return {errc::index, name, "target", "outside the vocabulary in rows:", bad, 0, "0 <= target < vocabulary"};
+  if constexpr (B::synchronous) {
+    totals<1> bad;
+    if (auto s = read_cell(be, cell.data(), bad); !s) return s;
+    if (bad.sum[0] > 0)
+      return {
+          errc::index, name, "target", "outside the vocabulary in rows:", bad.sum[0], 0, "0 <= target < vocabulary"};
+  }
   return {};
 }
 

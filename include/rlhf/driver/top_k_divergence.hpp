@@ -233,9 +233,12 @@ struct top_k_divergence {
                          cell.data());
         !s)
       return s;
-    if constexpr (B::synchronous)
-      if (const double bad = be.read(cell.data()).sum[0]; bad > 0)
-        return {errc::index, name, "token", "wrong in rows:", bad, 0, "different tokens of the vocabulary"};
+    if constexpr (B::synchronous) {
+      totals<1> bad;
+      if (auto s = read_cell(be, cell.data(), bad); !s) return s;
+      if (bad.sum[0] > 0)
+        return {errc::index, name, "token", "wrong in rows:", bad.sum[0], 0, "different tokens of the vocabulary"};
+    }
     return {};
   }
 };

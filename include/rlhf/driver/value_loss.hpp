@@ -106,7 +106,9 @@ struct value_loss {
     if (auto s = masked_moments(be, name, view<const T, 1, Space>(residual.data(), n), in.mask, cells.data()); !s)
       return s;
     if (auto s = masked_moments(be, name, in.returns, in.mask, cells.data() + 1); !s) return s;
-    const moments left = be.read(cells.data()), all = be.read(cells.data() + 1);
+    moments left, all;
+    if (auto s = read_cell(be, cells.data(), left); !s) return s;
+    if (auto s = read_cell(be, cells.data() + 1, all); !s) return s;
     stats.add_explained("explained_variance", all.count, {left.mean, left.m2}, {all.mean, all.m2});
     return {};
   }

@@ -176,7 +176,11 @@ class token_weights {
       if (auto s = be.map(sequences.tokens, count_valid<T, space>{mask}, tokens_.data()); !s) return s;
       if (auto s = be.once(weigh_uniform<Aggregate>{aggregate, counts, tokens_.data(), cell_.data()}); !s) return s;
       weight_.cell = cell_.data();
-      if constexpr (B::synchronous) empty_ = be.read(tokens_.data()).sum[0] == 0;
+      if constexpr (B::synchronous) {
+        totals<1> counted;
+        if (auto s = read_cell(be, tokens_.data(), counted); !s) return s;
+        empty_ = counted.sum[0] == 0;
+      }
     } else {
       double* const counted = per_sequence_.data();
       double* const weights = counted + sequences.sequences;
@@ -196,7 +200,11 @@ class token_weights {
       if (auto s = be.segment_map(sequences, broadcast_to_tokens<T, double>{weights, 1, each_.data()}, nullptr); !s)
         return s;
       weight_.each = each_.data();
-      if constexpr (B::synchronous) empty_ = be.read(found_.data()).sum[0] == 0;
+      if constexpr (B::synchronous) {
+        totals<2> valid;
+        if (auto s = read_cell(be, found_.data(), valid); !s) return s;
+        empty_ = valid.sum[0] == 0;
+      }
     }
     return {};
   }

@@ -41,6 +41,28 @@ void arena() {
   check(take(1024) == 4096, "with nothing held all is there");
 }
 
+void arena_anywhere() {
+  rlhf::cuda_arena arena(reinterpret_cast<void*>(std::uintptr_t{4096 + 1}), 1024);
+  const rlhf::cuda_memory memory = arena.memory();
+  const auto first = memory.allocate(memory.self, 512, nullptr);
+  check(reinterpret_cast<std::uintptr_t>(first) == 4096 + 256, "the first piece too begins at a multiple of 256");
+  check(memory.allocate(memory.self, 512, nullptr) == nullptr, "and what was left out is not there");
+  rlhf::cuda_arena tiny(reinterpret_cast<void*>(std::uintptr_t{4096 + 1}), 8);
+  const rlhf::cuda_memory none = tiny.memory();
+  check(none.allocate(none.self, 1, nullptr) == nullptr, "nothing is left of a few bytes");
+}
+
+void half_a_memory() {
+  rlhf::cuda_memory memory;
+  memory.allocate = [](void*, std::size_t, cudaStream_t) -> void* { return nullptr; };
+  rlhf::cuda_backend gpu(nullptr, memory);
+  const rlhf::status s = gpu.once(nothing{});
+  std::printf("%s\n", s.message().c_str());
+  check(s.code == rlhf::errc::null && std::strcmp(s.argument, "memory.release") == 0, "half a memory is an error");
+  check(gpu.scratch<float>(10).data() == nullptr, "and none of its functions is called");
+  check(gpu.synchronize().code == rlhf::errc::null, "whatever is asked");
+}
+
 void without_device() {
   int devices = 0;
   if (cudaGetDeviceCount(&devices) == cudaSuccess && devices > 0) {
@@ -60,7 +82,9 @@ void without_device() {
   const float key = 0;
   check(gpu.argsort(1, &key, &order).code == rlhf::errc::memory, "and a call that needs some says so");
   check(gpu.synchronize().code == rlhf::errc::backend, "nothing to wait for");
+  check(static_cast<bool>(gpu.trouble()), "no read has failed");
   check(gpu.read(&key) == 0, "a cell that cannot be read is 0");
+  check(gpu.trouble().code == rlhf::errc::backend, "which the backend tells");
   const rlhf::status later = gpu.once(nothing{});
   std::printf("%s\n", later.message().c_str());
   check(std::strcmp(later.function, "read") == 0, "and the next call tells why");
@@ -70,6 +94,8 @@ void without_device() {
 
 int main() {
   arena();
+  arena_anywhere();
+  half_a_memory();
   without_device();
   std::printf("%d checks failed\n", failures);
   return failures == 0 ? 0 : 1;

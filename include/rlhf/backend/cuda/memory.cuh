@@ -22,10 +22,15 @@ struct cuda_memory {
 /// A piece of device memory that serves one backend, so that calls allocate nothing. Calls give back all they took, mostly in the
 /// reverse order; what lies below something still held is used again when that goes.
 ///
-/// `cuda_arena arena(pointer, bytes); cuda_backend be{stream, arena.memory()};` The arena must outlive the backend's calls.
+/// `cuda_arena arena(pointer, bytes); cuda_backend be{stream, arena.memory()};` The arena must outlive the backend's calls. Of a
+/// pointer that is no multiple of 256 the bytes up to the next one are left out.
 class cuda_arena {
  public:
-  cuda_arena(void* data, std::size_t bytes) : data_(static_cast<unsigned char*>(data)), bytes_(bytes) {}
+  cuda_arena(void* data, std::size_t bytes) : data_(static_cast<unsigned char*>(data)), bytes_(bytes) {
+    const std::size_t over = reinterpret_cast<std::uintptr_t>(data) % unit, skipped = over > 0 ? unit - over : 0;
+    data_ += skipped < bytes_ ? skipped : bytes_;
+    bytes_ -= skipped < bytes_ ? skipped : bytes_;
+  }
   cuda_arena(const cuda_arena&) = delete;
   cuda_arena& operator=(const cuda_arena&) = delete;
 

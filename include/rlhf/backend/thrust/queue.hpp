@@ -40,6 +40,7 @@ struct queue {
   [[nodiscard]] T read(const T* cell) const {
     return *cell;
   }
+  [[nodiscard]] status trouble() const { return {}; }
   [[nodiscard]] static const char* words(int) { return "failed"; }
 };
 
@@ -50,13 +51,21 @@ struct queue<thrust::cuda_cub::tag> {
   using space = cuda_space;
   static constexpr bool deterministic = true;
   cudaStream_t stream = nullptr;
+  cudaError_t failed = cudaSuccess;  // of the last read that failed
 
   [[nodiscard]] auto policy() const { return thrust::cuda::par_nosync.on(stream); }
   template <class T>
-  [[nodiscard]] T read(const T* cell) const {
-    T value;
-    const cudaError_t copied = cudaMemcpyAsync(&value, cell, sizeof(T), cudaMemcpyDeviceToHost, stream);
-    return copied == cudaSuccess && cudaStreamSynchronize(stream) == cudaSuccess ? value : T{};
+  [[nodiscard]] T read(const T* cell) {
+    T value{};
+    cudaError_t error = cudaMemcpyAsync(&value, cell, sizeof(T), cudaMemcpyDeviceToHost, stream);
+    if (error == cudaSuccess) error = cudaStreamSynchronize(stream);
+    if (error == cudaSuccess) return value;
+    static_cast<void>(cudaGetLastError());  // it is reported here, not to whoever asks next
+    failed = error;
+    return T{};
+  }
+  [[nodiscard]] status trouble() const {
+    return failed == cudaSuccess ? status{} : status{errc::backend, "read", "Thrust", words(failed), 0, 0, nullptr};
   }
   [[nodiscard]] static const char* words(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }
 };
