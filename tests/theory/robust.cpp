@@ -131,6 +131,14 @@ TEST_CASE("worst means in closed form, and radii that hold everything") {
   CHECK(refusal([&] {
           (void)variance_penalised_mean(0.5, of({1, 2, 4}), vector::Constant(3, 1.0 / 3));
         }) == "variance_penalised_mean: radius is 0.5, wants at most 0.4375, from where on a weight is 0");
+  // A unit without weight has no say, however small its loss, or none at all.
+  for (const double loss : {-1e9, std::numeric_limits<double>::infinity(), std::nan("")}) {
+    vector more(l.size() + 1), weight(l.size() + 1);
+    more << l, loss;
+    weight << q, 0;
+    CHECK(variance_penalised_mean(0.5 * edge, more, weight) ==
+          Approx(variance_penalised_mean(0.5 * edge, l, q)).epsilon(1e-14));
+  }
   // KL: the weights spend the radius, and the dual has the same value.
   const worst_mean_result ball = worst_mean(kl_ball{0.2}, l, q);
   CHECK(ball.found == open);

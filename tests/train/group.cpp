@@ -233,6 +233,18 @@ TEST_CASE("a penalty of length makes the reward of long responses smaller") {
   for (const float s : group_detail::counted(algorithm, r)) CHECK(s == Approx(0.5));
 }
 
+TEST_CASE("greedy responses that are only compared with are sampled, too") {
+  world w;
+  std::int64_t tokens = 0;
+  tabular_policy policy = w.reference;
+  auto update = steps_of(0.03);
+  train_group(
+      w.cpu, remax{}, policy, w.reference, w.reward, update, [](std::int64_t) { return prompts(10); },
+      {.iterations = 3, .samples = 2, .minibatch = 16, .key = {1, 100}},
+      [&](const iteration& i) { tokens = i.tokens; });
+  CHECK(tokens == 3 * 10 * (2 + 1) * 2);
+}
+
 TEST_CASE("a group run that goes on from what it saved ends with the same bits") {
   world w;
   for (std::size_t i = 0; i < 16; ++i) w.reward.parameters()[i] = i % 5 == 0 ? 1.0f : 0.0f;

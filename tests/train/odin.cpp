@@ -114,6 +114,20 @@ TEST_CASE("ODIN's runs that go on from what they saved end with the same bits") 
   CHECK(bits(whole.parameters()) == bits(parts.parameters()));
 }
 
+TEST_CASE("ODIN refuses what is known of pairs and its loss does not read") {
+  reference_backend cpu;
+  linear_heads model;
+  auto update = steps_of(0.02);
+  const auto learn = [&](std::vector<float> preference_pairs::*known) {
+    preference_pairs pairs = judged(4);
+    pairs.*known = {1, 1, 1, 1};
+    train_odin(cpu, model, update, pairs, {.batch = 4, .epochs = 1, .key = {1, 1}});
+  };
+  CHECK_THROWS_WITH(learn(&preference_pairs::margin), "train_odin: pairs.margin has 4 elements, wants 0");
+  CHECK_THROWS_WITH(learn(&preference_pairs::probability), "train_odin: pairs.probability has 4 elements, wants 0");
+  CHECK_THROWS_WITH(learn(&preference_pairs::weight), "train_odin: pairs.weight has 4 elements, wants 0");
+}
+
 TEST_CASE("margins, votes and weights of pairs reach the loss of a reward model") {
   world w;
   const responses all = all_responses(vocabulary);

@@ -90,6 +90,32 @@ statistics run(world& w, const Algorithm& algorithm, const Sampler& sampler, Jud
 
 }  // namespace
 
+TEST_CASE("all that was sampled is counted: what was passed over, and opponents") {
+  world w;
+  bradley_terry_judge judge(w.reward);
+  const auto ask = [](std::int64_t) { return prompts(10); };
+  const on_policy_options options{.iterations = 3, .minibatch = 8, .key = {1, 100}};
+  std::int64_t tokens = 0;
+  const auto look = [&](const iteration& i) { tokens = i.tokens; };
+  const auto of = [&](const auto& sampler) {
+    tabular_policy policy = w.reference;
+    auto update = steps_of(0.03);
+    train_online_preference(w.cpu, online_dpo{.loss = {.beta = beta}}, sampler, policy, w.reference, judge, update, ask,
+                            options, look);
+    return tokens;
+  };
+  constexpr std::int64_t one = 3 * 10 * 2;  // a response to each prompt
+  CHECK(of(sample_vanilla{}) == 2 * one);
+  CHECK(of(sample_hybrid{}) == 2 * one);
+  CHECK(of(sample_best_of_n{5}) == 5 * one);
+  CHECK(of(sample_max_min{.k = 6}) == 6 * one);
+  CHECK(of(sample_pilaf{.beta = beta}) == 4 * one);
+  tabular_policy player = w.reference;
+  auto update = steps_of(0.03);
+  train_nash_md(w.cpu, nash_md{.beta = 0.1}, 0.25, player, w.reference, judge, update, ask, options, look);
+  CHECK(tokens == 2 * one);
+}
+
 TEST_CASE("online DPO reaches the optimum of reward less KL with every sampler") {
   world w;
   tabular_policy policy = w.reference;

@@ -85,15 +85,23 @@ template <class Set>
   return -worst_mean(set, -reward, probabilities(logp)).value;
 }
 
-/// The worst case over a chi-square ball in closed form, \f$ \bar l+\sqrt{2\rho\,\mathrm{Var}_q(l)} \f$. It holds while no weight
-/// is 0, \f$ \rho\le\mathrm{Var}/(2(\bar l-\min l)^2) \f$; a larger radius is refused, since the formula then exceeds the worst case.
+/// The worst case over a chi-square ball in closed form, \f$ \bar l+\sqrt{2\rho\,\mathrm{Var}_q(l)} \f$. Units without weight in q
+/// get none, whatever their loss. It holds while no other weight is 0, \f$ \rho\le\mathrm{Var}/(2(\bar l-\min l)^2) \f$; a larger radius is refused, since the formula then exceeds the worst case.
 /// Source: Duchi and Namkoong 2019, JMLR 20(68), section 2.
 [[nodiscard]] inline double variance_penalised_mean(double radius, const vector& loss, const vector& base) {
   detail::want_size(static_cast<std::size_t>(base.size()), loss.size(), "variance_penalised_mean", "base");
   detail::want_distribution(span_of(base), "variance_penalised_mean", "base");
   detail::want(radius >= 0, "variance_penalised_mean", "radius", radius, "0 or more");
-  const double mean = base.dot(loss), variance = base.dot((loss.array() - mean).square().matrix());
-  const double room = mean - loss.minCoeff();
+  double mean = 0, variance = 0, lowest = infinity;
+  for (Eigen::Index s = 0; s < loss.size(); ++s) {
+    if (!(base[s] > 0)) continue;
+    detail::want(std::isfinite(loss[s]), "variance_penalised_mean", "a loss", loss[s], "a finite number");
+    mean += base[s] * loss[s];
+    lowest = std::min(lowest, loss[s]);
+  }
+  for (Eigen::Index s = 0; s < loss.size(); ++s)
+    if (base[s] > 0) variance += base[s] * (loss[s] - mean) * (loss[s] - mean);
+  const double room = mean - lowest;
   if (room > 0 && radius > variance / (2 * room * room))
     detail::refuse(
         "variance_penalised_mean", "radius", radius,

@@ -107,15 +107,17 @@ template <class B, class Algorithm, class Policy, class Reference, class Reward,
   return out;
 }
 
-/// The score of the greedy response to each prompt, for each of the responses.
+/// The score of the greedy response to each prompt, for each of the responses; `tokens` += theirs.
 template <class Policy, class Reward>
-[[nodiscard]] std::vector<float> greedy_scores(Policy& policy, Reward& reward, const rollout& r, std::int64_t samples) {
+[[nodiscard]] std::vector<float> greedy_scores(Policy& policy, Reward& reward, const rollout& r, std::int64_t samples,
+                                               std::int64_t& tokens) {
   prompt_list prompts;
   for (std::int64_t i = 0; i < r.batch.size(); i += samples)
     prompts.emplace_back(r.batch.prompt(i).begin(), r.batch.prompt(i).end());
   const responses best = policy.greedy(prompts);
   std::vector<float> score(prompts.size()), out;
   reward.rewards(best, score);
+  tokens += best.response_tokens();
   for (const float s : score) out.insert(out.end(), static_cast<std::size_t>(samples), s);
   return out;
 }
@@ -150,9 +152,10 @@ void train_group(B& be, const Algorithm& algorithm, Policy& policy, Reference& r
     const rollout& r = sampled.kept;
     if constexpr (wants_rollouts<Observer>) observe.sampled(r);
     const std::vector<float> score = group_detail::counted(algorithm, r);
+    std::int64_t greedy_tokens = 0;
     std::vector<float> baseline, shaped(r.old_logp.size()), advantage(shaped.size());
     if constexpr (group_detail::greedy_baseline<Algorithm>)
-      baseline = group_detail::greedy_scores(policy, reward, r, options.samples);
+      baseline = group_detail::greedy_scores(policy, reward, r, options.samples, greedy_tokens);
     group_rollout_inputs<float> in{.old_logp = r.old_logp,
                                    .ref_logp = r.ref_logp,
                                    .score = score,
@@ -165,7 +168,7 @@ void train_group(B& be, const Algorithm& algorithm, Policy& policy, Reference& r
       policy_epochs(be, algorithm, policy, update, r, advantage,
                     {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)}, options.stop_kl, metrics);
     now.after(r, i, metrics);
-    now.tokens += sampled.dropped_tokens;
+    now.tokens += sampled.dropped_tokens + greedy_tokens;
     if (!tell(observe, now)) return;
   }
 }

@@ -56,6 +56,7 @@ void train_nash_md(B& be, const nash_md& objective, double mixture, Policy& poli
                          return true;
                        });
     now.after(r, i, metrics);
+    now.tokens += pairs.second.response_tokens();
     if (!tell(observe, now)) return;
   }
 }

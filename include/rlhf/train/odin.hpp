@@ -21,12 +21,19 @@ concept two_headed_reward = parameterised<M> && requires(M& m, const responses& 
 };
 
 /// Fits both heads to pairs; the length of a response is that of its tokens. Afterwards the quality score is the reward.
-/// Correlations are over a minibatch: one pair teaches nothing about them.
+/// Correlations are over a minibatch: one pair teaches nothing about them. Nothing else that is known of the pairs is read: a
+/// margin, a probability or a weight is refused.
 /// Metrics: `loss`, `accuracy`, `corr_quality`, `corr_length`, `corr_total`, `grad_norm`. Throws rlhf::error.
 template <class B, two_headed_reward Model, class Schedule, class Observer = ignore_progress>
 void train_odin(B& be, Model& model, parameter_update<Schedule>& update, const preference_pairs& pairs,
                 const loop_options& options, Observer&& observe = {}, const odin_loss& algorithm = {}) {
   preference_train_detail::check(pairs, "train_odin");
+  const auto unread = [](const std::vector<float>& what, const char* name) {
+    if (!what.empty()) throw error(remark::shape("train_odin", name, static_cast<std::int64_t>(what.size()), 0));
+  };
+  unread(pairs.margin, "pairs.margin");
+  unread(pairs.probability, "pairs.probability");
+  unread(pairs.weight, "pairs.weight");
   check_loop("train_odin", "pairs", pairs.chosen.size(), options);
   progress now = progress_of(pairs.chosen.size(), options);
   for_each_minibatch(pairs.chosen.size(), options, [&](std::span<const std::int64_t> rows) {

@@ -133,6 +133,7 @@ void train_online_preference(B& be, const online_preference<Loss>& algorithm, co
           return true;
         });
     now.after(r, i, metrics);
+    now.tokens += pairs.passed_over;
     if (!tell(observe, now)) return;
   }
 }

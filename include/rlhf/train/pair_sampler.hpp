@@ -17,6 +17,7 @@ namespace rlhf::inline v1 {
 struct response_pairs {
   responses first;
   responses second;
+  std::int64_t passed_over = 0;  ///< response tokens that were sampled to choose from, and not taken
 };
 
 namespace pair_sampler_detail {
@@ -41,6 +42,7 @@ namespace pair_sampler_detail {
     out.first.add(all, g * n + best);
     out.second.add(all, g * n + other);
   }
+  out.passed_over = all.response_tokens() - out.first.response_tokens() - out.second.response_tokens();
   return out;
 }
 
@@ -143,6 +145,8 @@ struct sample_pilaf {
       out.first.add(vanilla ? plain : plus, vanilla ? 2 * i : i);
       out.second.add(vanilla ? plain : minus, vanilla ? 2 * i + 1 : i);
     }
+    out.passed_over = plain.response_tokens() + plus.response_tokens() + minus.response_tokens() -
+                      out.first.response_tokens() - out.second.response_tokens();
     return out;
   }
 };

@@ -138,9 +138,10 @@ class rollout_buffer {
 struct iteration {
   std::int64_t number = 0;  ///< 1 after the first
   std::int64_t of = 0;
-  double reward = 0;        ///< mean score of the responses that this iteration sampled
-  double kl = 0;            ///< their mean log pi / pi_ref, nats per response, under the policy that sampled them
-  std::int64_t tokens = 0;  ///< response tokens sampled so far
+  double reward = 0;  ///< mean score of the responses that this iteration sampled
+  double kl = 0;      ///< their mean log pi / pi_ref, nats per response, under the policy that sampled them
+  std::int64_t tokens =
+      0;  ///< response tokens sampled so far, those included that were only compared with or passed over
   const statistics* metrics = nullptr;  ///< of all updates of the iteration
 
   /// Iteration i is done; it learnt from `r`.
