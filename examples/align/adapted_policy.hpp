@@ -150,7 +150,7 @@ class adapted_policy {
   bool with_ = true;
 
   rlhf::responses last_;
-  std::uint64_t pass_ = 0;  ///< that left the activations of `last_`; 0: none did
+  pass_number pass_;  ///< that left the activations of `last_`; 0: none did
 };
 
 }  // namespace align

@@ -4,8 +4,11 @@
 #include <cstdio>
 #include <filesystem>
 #include <initializer_list>
+#include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <stdexcept>
+#include <utility>
 
 #include "align/algorithms.hpp"
 #include "align/curves.hpp"
@@ -23,9 +26,20 @@ using nlohmann::ordered_json;
 struct planned_run {
   settings how = {};
   fs::path after = {};
+  std::vector<std::string> after_identity = {};
   bool only_shared = false;
   std::string name = {};
 };
+
+/// FNV-1a of some lines, eight digits of it.
+std::string sum_of(const std::vector<std::string>& lines) {
+  std::uint64_t sum = 14695981039346656037u;
+  for (const std::string& line : lines)
+    for (const char c : line + '\n') sum = (sum ^ static_cast<unsigned char>(c)) * 1099511628211u;
+  char text[20];
+  std::snprintf(text, sizeof text, "%08llx", static_cast<unsigned long long>(sum >> 32));
+  return text;
+}
 
 /// Everything that a comparison runs, in order: for each seed what is shared first.
 class schedule {
@@ -51,36 +65,71 @@ class schedule {
   }
   void add(const variant& v, std::uint64_t seed) {
     const algorithm_entry& a = *find_algorithm(v.algorithm);
-    planned_run run{settings_of(v, seed), {}, false, v.label};
+    planned_run run{settings_of(v, seed), {}, {}, false, v.label};
     if (a.run != nullptr) {
-      const std::string shared = add_shared(v, seed, false);
+      const settings shared = add_shared(v, seed, false);
       const bool guided = (a.needs & need::guide) != 0 || v.algorithm == "dpo";
-      run.after = guided ? add_shared(v, seed, true) : shared;
+      const settings before = guided ? add_shared(v, seed, true) : shared;
+      run.after = before.out;
+      run.after_identity = identity(before);
     }
     runs_.push_back(std::move(run));
   }
-  /// The shared run that fits a variant; a second one has a number, where settings of variants differ before all methods.
-  std::string add_shared(const variant& v, std::uint64_t seed, bool guide) {
+  /// The shared run that fits a variant.
+  settings add_shared(const variant& v, std::uint64_t seed, bool guide) {
     settings s = shared_settings(asked_.run, v);
     if (guide) s.algorithms = {"dpo"};
-    std::vector<std::vector<std::string>>& kinds = guide ? guides_ : shared_;
+    // How often DPO is evaluated matters where it is what is shown.
+    if (guide && v.algorithm == "dpo") s.how.iterations = with_options(asked_.run, v.options).how.iterations;
     s.seed = 0;
-    const std::vector<std::string> kind = identity(s);
-    auto it = std::find(kinds.begin(), kinds.end(), kind);
-    if (it == kinds.end()) it = kinds.insert(it, kind);
-    const auto number = it - kinds.begin();
-    const std::string name =
-        std::string(guide ? "guide" : "shared") + (number > 0 ? "-" + std::to_string(number + 1) : "");
+    const std::string name = name_of(guide ? "guide" : "shared", identity(s));
     s = placed(s, name, seed);
     const auto known =
         std::find_if(runs_.begin(), runs_.end(), [&](const planned_run& r) { return r.how.out == s.out; });
-    if (known == runs_.end())
-      runs_.push_back({s, guide ? fs::path(add_shared(v, seed, false)) : fs::path{}, !guide, name});
-    return s.out;
+    if (known == runs_.end()) {
+      planned_run run{s, {}, {}, !guide, name};
+      if (guide) {
+        const settings before = add_shared(v, seed, false);
+        run.after = before.out;
+        run.after_identity = identity(before);
+      }
+      runs_.push_back(std::move(run));
+    }
+    return s;
+  }
+
+  /// The folder of a shared stage with these settings (of seed 0): the one that has them already, whatever it is called; else the
+  /// plain name where nobody has it, and a name by the settings. So the order of the algorithms does not matter.
+  std::string name_of(const std::string& stage, const std::vector<std::string>& kind) {
+    std::map<std::string, std::vector<std::string>>& known = names_[stage];
+    if (known.empty()) known = on_disk(stage);
+    for (const auto& [name, lines] : known)
+      if (includes(lines, kind)) return name;
+    const std::string fresh = known.contains(stage) ? stage + "-" + sum_of(kind) : stage;
+    known[fresh] = kind;
+    return fresh;
+  }
+  /// Are all lines of `kind`, but for the seed, among those of a run?
+  [[nodiscard]] static bool includes(const std::vector<std::string>& run, const std::vector<std::string>& kind) {
+    return std::all_of(kind.begin(), kind.end(), [&](const std::string& line) {
+      return line.rfind("seed=", 0) == 0 || std::find(run.begin(), run.end(), line) != run.end();
+    });
+  }
+  /// The settings of the shared runs that earlier comparisons left here.
+  [[nodiscard]] std::map<std::string, std::vector<std::string>> on_disk(const std::string& stage) const {
+    std::map<std::string, std::vector<std::string>> out;
+    std::error_code none;
+    for (const auto& folder : fs::directory_iterator(asked_.run.out, none)) {
+      const std::string name = folder.path().filename().string();
+      if (name != stage && name.rfind(stage + "-", 0) != 0) continue;
+      for (const auto& seed : fs::directory_iterator(folder.path(), none))
+        if (std::vector<std::string> lines = recorded_settings(seed.path()); !lines.empty()) out[name] = lines;
+    }
+    return out;
   }
 
   const request& asked_;
-  std::vector<std::vector<std::string>> shared_, guides_;
+  std::map<std::string, std::map<std::string, std::vector<std::string>>> names_;  ///< by stage, then by name: settings
   std::vector<planned_run> runs_;
 };
 
@@ -92,6 +141,8 @@ void finish(const planned_run& run, std::size_t number, std::size_t of) {
   std::fprintf(stderr, "[%zu/%zu] %s, seed %llu%s\n", number, of, run.name.c_str(),
                static_cast<unsigned long long>(run.how.seed), over ? ": finished before" : "");
   if (over) return;
+  // What a run goes on after is of its own settings, or an error.
+  if (!run.after.empty()) (void)holds_finished(run.after, run.after_identity);
   const task t = task_of(run.how);
   require_writable(out);
   require_room(out, disk_need(run.how, t));
@@ -109,7 +160,24 @@ void finish(const planned_run& run, std::size_t number, std::size_t of) {
 struct finished_run {
   run_results results;
   std::string title, unit;
+  std::uint64_t seed = 0;
+  std::vector<std::string> recorded;  ///< its settings as it recorded them; empty where its checkpoints are gone
 };
+
+/// What a run recorded of a setting that is a whole number; 1 where it did not.
+std::int64_t whole_number_of(const std::vector<std::string>& lines, const std::string& name) {
+  for (const std::string& line : lines)
+    if (line.rfind(name + "=", 0) == 0) return std::max<std::int64_t>(1, std::stoll(line.substr(name.size() + 1)));
+  return 1;
+}
+
+/// Runs of earlier versions counted a fixed set again in every epoch, so that its curves rise to the end: here each token once.
+void count_once(std::vector<curve_point>& points, std::int64_t epochs) {
+  if (epochs < 2 || points.size() < 3) return;
+  const std::int64_t last = points.back().tokens;
+  const std::int64_t all = last > points[points.size() - 2].tokens ? last / epochs : last;
+  for (curve_point& p : points) p.tokens = std::min(p.tokens, all);
+}
 finished_run read_run(const fs::path& folder) {
   for (const char* file : {"results.json", "report.json", "summary.json"})
     if (!fs::exists(folder / file))
@@ -117,7 +185,8 @@ finished_run read_run(const fs::path& folder) {
   const auto text = [&](const char* file) {
     return std::string(as_text(read_whole(folder / file, std::uint64_t{1} << 30)));
   };
-  finished_run run{results_of(text("results.json"), (folder / "results.json").string()), {}, {}};
+  finished_run run{
+      results_of(text("results.json"), (folder / "results.json").string()), {}, {}, 0, recorded_settings(folder)};
   const auto clocked = ordered_json::parse(text("report.json"), nullptr, false);
   for (std::size_t i = 0; clocked.is_array() && i < std::min(clocked.size(), run.results.points.size()); ++i)
     run.results.points[i].seconds = clocked[i].value("seconds", 0.0);
@@ -126,12 +195,16 @@ finished_run read_run(const fs::path& folder) {
     throw std::runtime_error("compare: " + (folder / "summary.json").string() + " is no JSON object");
   run.title = summary.value("task", "");
   run.unit = summary.value("unit", "response");
+  run.seed = summary.value("seed", std::uint64_t{0});
   return run;
 }
 
-compared_curve curve_of(const run_results& from, const std::string& method) {
+compared_curve curve_of(const finished_run& run, const std::string& method) {
+  const run_results& from = run.results;
   compared_curve c;
+  c.method = method;
   c.points = curve(from.points, method);
+  if (learns_from_a_fixed_set(method)) count_once(c.points, whole_number_of(run.recorded, "dpo-epochs"));
   c.best_of_n = curve(from.points, "best_of_n");
   if (const auto it = from.figures.find("reward_deviation"); it != from.figures.end()) c.deviation = it->second;
   return c;
@@ -153,7 +226,7 @@ void use_title(comparison& all, const std::string& run, const finished_run& foun
   all.unit = found.unit;
 }
 
-/// What a nat of KL costs in what an algorithm maximises; 0 where it has no such price.
+/// What a nat of KL costs an algorithm; 0 where it has no such price.
 double price_of(const std::string& algorithm, const recipe& r) {
   const auto one_of = [&](std::initializer_list<const char*> names) {
     return std::find(names.begin(), names.end(), algorithm) != names.end();
@@ -165,22 +238,104 @@ double price_of(const std::string& algorithm, const recipe& r) {
   return algorithm == "rebel" ? r.rebel.kl : algorithm == "dvpo" ? r.dvpo.kl : algorithm == "grpo" ? r.group.kl : 0;
 }
 
+/// Is the reward that is reported, less that price, what an algorithm's own objective is the mean of? Not where it learns from
+/// another reward (DVPO's value, RTO's guide, a learned one), from preferences, or where its KL is of another kind (GRPO's).
+bool maximises_j(const std::string& algorithm, const settings& s) {
+  static constexpr const char* all[] = {"ppo", "hydra_ppo", "rloo", "reinforce_plus_plus", "remax", "vineppo", "rebel"};
+  return std::find(std::begin(all), std::end(all), algorithm) != std::end(all) &&
+         (algorithm != "ppo" || s.ppo_reward == "true");
+}
+
 /// A colour for each label: the algorithm's, where no other label has it.
-std::map<std::string, std::string> colors_of(const std::vector<variant>& variants) {
+std::map<std::string, std::string> colors_of(const std::vector<std::pair<std::string, std::string>>& labels) {
   static constexpr const char* others[] = {"#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee",
                                            "#aa3377", "#ee7733", "#009988", "#332288", "#882255"};
   std::map<std::string, std::string> out;
   const auto used = [&](const std::string& c) {
     return std::any_of(out.begin(), out.end(), [&](const auto& one) { return one.second == c; });
   };
-  for (const variant& v : variants) {
-    std::string c = color(v.algorithm);
+  for (const auto& [label, algorithm] : labels) {
+    if (out.contains(label)) continue;
+    std::string c = color(algorithm);
     for (const char* other : others)
       if (used(c)) c = other;
-    out[v.label] = c;
+    out[label] = c;
   }
   return out;
 }
+
+/// The settings of a run by which runs of a method are told apart: all but the seed and the list of methods.
+std::string apart_from_seed(const std::vector<std::string>& lines) {
+  std::string out;
+  for (const std::string& line : lines)
+    if (line.rfind("seed=", 0) != 0 && line.rfind("algorithm=", 0) != 0) out += line + "\n";
+  return out;
+}
+/// How a folder is called: by its own name, or by the one above `seed-N`.
+std::string name_of_run(const fs::path& folder) {
+  fs::path whole = fs::absolute(folder).lexically_normal();
+  if (!whole.has_filename()) whole = whole.parent_path();
+  const std::string own = whole.filename().string();
+  return own.rfind("seed-", 0) == 0 ? whole.parent_path().filename().string() : own;
+}
+bool same_points(const std::vector<curve_point>& a, const std::vector<curve_point>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const curve_point& p, const curve_point& q) {
+    return p.iteration == q.iteration && p.reward == q.reward && p.kl == q.kl && p.tokens == q.tokens;
+  });
+}
+
+/// Curves of single runs, to be joined by method: a copy counts once (DPO's, where it guides several), and what was learned with
+/// other settings has a label of its own.
+class joined_curves {
+ public:
+  void add(compared_curve c, const std::string& how, const std::string& folder) {
+    for (const compared_curve& known : curves_)
+      if (known.method == c.method && known.seed == c.seed && same_points(known.points, c.points) &&
+          known.judged == c.judged)
+        return;
+    // Of two different curves with the same seed one was made in another way, whatever is recorded.
+    std::vector<kind>& kinds = kinds_[c.method];
+    const auto fits = [&](const kind& k) { return k.how == how && !k.seeds.contains(c.seed); };
+    auto it = std::find_if(kinds.begin(), kinds.end(), fits);
+    if (it == kinds.end()) it = kinds.insert(it, {how, name_of_run(folder), {}});
+    it->seeds.insert(c.seed);
+    kind_of_.push_back(static_cast<std::size_t>(it - kinds.begin()));
+    curves_.push_back(std::move(c));
+  }
+  [[nodiscard]] std::vector<compared_curve> labelled() {
+    std::vector<std::pair<std::string, std::string>> labels;
+    for (std::size_t i = 0; i < curves_.size(); ++i) {
+      compared_curve& c = curves_[i];
+      const std::vector<kind>& kinds = kinds_[c.method];
+      const kind& own = kinds[kind_of_[i]];
+      c.label = c.method;
+      c.title = title(c.method);
+      if (kinds.size() > 1 && own.name != c.method) {
+        c.label += "_" + own.name;
+        c.title += ", " + own.name;
+      }
+      std::size_t before = 0;
+      for (std::size_t k = 0; k < kind_of_[i]; ++k) before += kinds[k].name == own.name ? 1u : 0u;
+      if (before > 0) {
+        c.label += "-" + std::to_string(before + 1);
+        c.title += " (" + std::to_string(before + 1) + ")";
+      }
+      labels.emplace_back(c.label, c.method);
+    }
+    const auto colors = colors_of(labels);
+    for (compared_curve& c : curves_) c.color = colors.at(c.label);
+    return std::move(curves_);
+  }
+
+ private:
+  struct kind {
+    std::string how, name;  ///< its settings; the name of its first folder
+    std::set<std::uint64_t> seeds;
+  };
+  std::vector<compared_curve> curves_;
+  std::vector<std::size_t> kind_of_;
+  std::map<std::string, std::vector<kind>> kinds_;
+};
 
 }  // namespace
 
@@ -188,19 +343,21 @@ void run_comparison(const request& asked) {
   const schedule plan(asked);
   require_writable(asked.run.out);
   for (const auto& file : fs::directory_iterator(asked.run.out))
-    if (file.path().extension() == ".new") fs::remove(file.path());  // what a killed one had not written whole
+    if (left_unfinished(file.path())) fs::remove(file.path());  // what a killed one had not written whole
   // Other settings are an error before any work.
   for (const planned_run& run : plan.runs()) (void)holds_finished(run.how.out, identity(run.how));
   for (std::size_t i = 0; i < plan.runs().size(); ++i) finish(plan.runs()[i], i + 1, plan.runs().size());
 
   comparison all;
-  const auto colors = colors_of(asked.variants);
+  std::vector<std::pair<std::string, std::string>> labels;
+  for (const variant& v : asked.variants) labels.emplace_back(v.label, v.algorithm);
+  const auto colors = colors_of(labels);
   for (const variant& v : asked.variants)
     for (const std::uint64_t seed : asked.seeds) {
       const settings s = plan.settings_of(v, seed);
       const finished_run run = read_run(s.out);
       use_title(all, s.out, run);
-      compared_curve c = curve_of(run.results, v.algorithm);
+      compared_curve c = curve_of(run, v.algorithm);
       c.judged = judged_by(run.results, v.algorithm);
       c.label = v.label;
       c.title = v.label == v.algorithm ? title(v.algorithm) : v.label;
@@ -210,7 +367,9 @@ void run_comparison(const request& asked) {
       all.folders.push_back(fs::relative(s.out, asked.run.out).string());
     }
   const variant& first = asked.variants.front();
-  all.price = price_of(first.algorithm, plan.settings_of(first, asked.seeds.front()).how);
+  const settings of_first = plan.settings_of(first, asked.seeds.front());
+  all.price = price_of(first.algorithm, of_first.how);
+  all.maximised = maximises_j(first.algorithm, of_first);
   settings shown = asked.run;
   shown.overoptimise = false;
   for (const std::string& one : identity(shown))
@@ -226,6 +385,7 @@ void run_comparison(const request& asked) {
 void write_comparison(const std::vector<std::string>& runs, const std::string& out) {
   require_writable(out);
   comparison all;
+  joined_curves curves;
   for (const std::string& folder : runs) {
     const finished_run run = read_run(folder);
     use_title(all, folder, run);
@@ -233,17 +393,15 @@ void write_comparison(const std::vector<std::string>& runs, const std::string& o
     if (run.results.points.empty()) found = {"reward_model"};
     for (const std::string& method : found) {
       if (method == "best_of_n") continue;
-      compared_curve c = curve_of(run.results, method);
+      compared_curve c = curve_of(run, method);
       c.judged = judged_by(run.results, method);
       if (c.points.empty() && c.judged.empty()) continue;
-      c.label = method;
-      c.title = title(method);
-      c.color = color(method);
-      c.seed = c.points.empty() ? 0 : c.points.front().seed;
-      all.curves.push_back(std::move(c));
+      c.seed = c.points.empty() ? run.seed : c.points.front().seed;
+      curves.add(std::move(c), apart_from_seed(run.recorded), folder);
     }
     all.folders.push_back(folder);
   }
+  all.curves = curves.labelled();
   write_joined(all, out);
 }
 

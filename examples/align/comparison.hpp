@@ -22,12 +22,13 @@ namespace align {
 /// settings, and what single runs throw.
 void run_comparison(const request& asked);
 
-/// Joins finished runs by method. Throws std::runtime_error: a folder without a finished run, runs of different tasks.
+/// Joins finished runs by method: copies of a curve count once, runs with other settings have a label of their own, made of the
+/// name of their folder. Throws std::runtime_error: a folder without a finished run, runs of different tasks.
 void write_comparison(const std::vector<std::string>& runs, const std::string& out);
 
 /// A curve that takes part in a comparison, and what it is held against.
 struct compared_curve {
-  std::string label = {}, title = {}, color = {};
+  std::string method = {}, label = {}, title = {}, color = {};
   std::uint64_t seed = 0;
   std::vector<curve_point> points = {};            ///< from the start on; empty where nothing was sampled
   std::vector<curve_point> best_of_n = {};         ///< of the same start
@@ -41,6 +42,7 @@ struct comparison {
   std::vector<std::string> folders = {};  ///< of the runs
   std::string settings = {};              ///< of all of them, for the reader; may be empty
   double price = 0;                       ///< of a nat of KL: J is the reward less what the KL costs
+  bool maximised = false;                 ///< J is what the first label maximises
 };
 
 /// Writes report.html, comparison.json, compare.csv (a line a label), curves.csv (means of all evaluations) and report.json (all

@@ -33,6 +33,15 @@ ordered_json json_of(const spread& s) {
   return out;
 }
 
+/// Two cells of a table with commas; a single number has no interval.
+std::string mean_and_half(const spread& s) {
+  std::ostringstream text;
+  if (s.n > 0) text << s.mean;
+  text << ',';
+  if (s.n > 1) text << s.half;
+  return text.str();
+}
+
 /// `y` of a curve where `x` first comes to `at`, in the order of its evaluations.
 template <class X, class Y>
 std::optional<double> first_at(const std::vector<curve_point>& points, double at, X&& x, Y&& y) {
@@ -131,7 +140,7 @@ series series_of(const std::vector<mean_point>& points, bool by_kl) {
 
 figure drawn(const comparison& all, const std::vector<group>& groups, bool by_kl, bool excess) {
   figure f = by_kl ? figure{"reward-kl", "KL to the start, nats per " + all.unit, "mean reward", {}}
-                   : figure{"reward-tokens", "thousand response tokens learned from", "mean reward", {}};
+                   : figure{"reward-tokens", "thousand response tokens", "mean reward", {}};
   if (excess) f.name = "over-optimised";
   if (by_kl) {
     f.lines.push_back(series_of(mean_best_of_n(all), true));
@@ -140,7 +149,7 @@ figure drawn(const comparison& all, const std::vector<group>& groups, bool by_kl
     f.lines.back().dashed = true;
   }
   for (const group& g : groups) {
-    if (overoptimised(g.label) != excess) continue;
+    if (overoptimised(g.runs.front()->method) != excess) continue;
     series s = series_of(mean_curve(g), by_kl);
     s.title = g.title;
     s.color = g.color;
@@ -153,7 +162,7 @@ figure drawn(const comparison& all, const std::vector<group>& groups, bool by_kl
 figure promises(const comparison& all, const std::vector<group>& groups) {
   figure f{"promises", "KL to the start, nats per " + all.unit, "mean reward", {}};
   for (const group& g : groups) {
-    if (overoptimised(g.label)) continue;
+    if (overoptimised(g.runs.front()->method)) continue;
     const std::vector<mean_point> points = mean_curve(g);
     series truth = series_of(points, true);
     truth.title = g.title;
@@ -181,7 +190,8 @@ struct summary {
 
 class table_of_summaries {
  public:
-  table_of_summaries(const comparison& all, const std::vector<group>& groups) : price_(all.price) {
+  table_of_summaries(const comparison& all, const std::vector<group>& groups)
+      : price_(all.price), maximised_(all.maximised) {
     const group* reference = nullptr;
     for (const group& g : groups)
       if (!g.runs.front()->points.empty()) {
@@ -215,15 +225,16 @@ class table_of_summaries {
     out.table(head, cells);
     out.paragraph(
         "<small>The last evaluation; mean and 95&nbsp;% interval (Student) over the runs. Gain: over the start, in "
-        "standard deviations of its samples' reward. Of best-of-n: the gain divided by what best-of-n gains at the "
-        "same KL, of the runs whose KL best-of-n comes to.</small>");
+        "standard deviations of its samples' reward. Of best-of-n: the gain divided by what best-of-n gains over a "
+        "single one of its own samples at the same KL, of the runs whose KL best-of-n comes to.</small>");
     if (price_ > 0) {
       std::vector<std::vector<std::string>> goals;
       for (const summary& s : rows_)
         goals.push_back({escaped(s.of->title), shown(s.objective, 2), shown(s.iterations, 1, s.of->runs.size())});
       out.table({"", "J", "iterations to " + escaped(first_) + "'s J"}, goals);
-      out.paragraph("<small>J: the reward less " + fixed(price_, 3) + " times the KL, which is what " +
-                    escaped(first_) + " maximises.</small>");
+      out.paragraph("<small>J: the reward less " + fixed(price_, 3) + " times the KL" +
+                    (maximised_ ? ", which is what " + escaped(first_) + " maximises" : "") +
+                    ". What goes over a fixed set has evaluations, no iterations: a dash.</small>");
     }
     if (std::any_of(rows_.begin(), rows_.end(), [](const summary& s) { return s.promised.n > 0; })) {
       std::vector<std::vector<std::string>> promises;
@@ -247,8 +258,10 @@ class table_of_summaries {
     }
     out.table(head, others);
     out.paragraph(
-        "<small>Differences and shares are of runs with the same seed. Samples: the response tokens learned from when "
-        "the reward first comes to the last one of " +
+        "<small>Differences and shares are of runs with the same seed. Samples: the response tokens that a method has "
+        "sampled itself, or read of a fixed set for the first time, each once; what a guide or a value learned from "
+        "before (RTO's pairs, DVPO's) is not counted. How many there were when the reward first comes to the last one "
+        "of " +
         escaped(first_) +
         ", as a share of what that one had needed; where not every run comes so far, of those that do. Seconds: "
         "learning alone, without evaluation and without what is shared (start, reward, a guide's DPO).</small>");
@@ -265,20 +278,14 @@ class table_of_summaries {
       out << ",reward_at_" << fixed(level, 1) << ",reward_at_" << fixed(level, 1) << "_interval,reward_at_"
           << fixed(level, 1) << "_runs";
     out << '\n';
-    const auto both = [](const spread& s) {
-      std::ostringstream text;
-      if (s.n > 0) text << s.mean;
-      text << ',';
-      if (s.n > 1) text << s.half;
-      return text.str();
-    };
     for (const summary& s : rows_) {
-      out << s.of->label << ',' << s.of->runs.size() << ',' << both(s.reward) << ',' << both(s.kl) << ','
-          << both(s.gain) << ',' << both(s.share) << ',' << both(s.seconds) << ',' << both(s.each) << ','
-          << s.tokens.mean << ',' << both(s.ahead) << ',' << both(s.sooner) << ',' << s.sooner.n << ','
-          << both(s.objective) << ',' << both(s.iterations) << ',' << s.iterations.n << ',' << both(s.promised) << ','
-          << both(s.peak) << ',' << both(s.peak_kl);
-      for (const spread& one : s.at_kl) out << ',' << both(one) << ',' << one.n;
+      out << s.of->label << ',' << s.of->runs.size() << ',' << mean_and_half(s.reward) << ',' << mean_and_half(s.kl)
+          << ',' << mean_and_half(s.gain) << ',' << mean_and_half(s.share) << ',' << mean_and_half(s.seconds) << ','
+          << mean_and_half(s.each) << ',' << s.tokens.mean << ',' << mean_and_half(s.ahead) << ','
+          << mean_and_half(s.sooner) << ',' << s.sooner.n << ',' << mean_and_half(s.objective) << ','
+          << mean_and_half(s.iterations) << ',' << s.iterations.n << ',' << mean_and_half(s.promised) << ','
+          << mean_and_half(s.peak) << ',' << mean_and_half(s.peak_kl);
+      for (const spread& one : s.at_kl) out << ',' << mean_and_half(one) << ',' << one.n;
       out << '\n';
     }
     return out.str();
@@ -322,10 +329,11 @@ class table_of_summaries {
       reward.push_back(end.reward);
       kl.push_back(end.kl);
       gain.push_back(c->deviation > 0 ? (end.reward - begin.reward) / c->deviation : 0);
-      if (const double sampled = best_of_n_reward(c->best_of_n, end.kl) - begin.reward; sampled > 0)
+      if (const double sampled = best_of_n_gain(c->best_of_n, end.kl); sampled > 0)
         share.push_back((end.reward - begin.reward) / sampled);
       seconds.push_back(end.seconds);
-      each.push_back(end.seconds / static_cast<double>(std::max<std::int64_t>(1, end.iteration)));
+      const bool iterates = !learns_from_a_fixed_set(c->method);
+      if (iterates) each.push_back(end.seconds / static_cast<double>(std::max<std::int64_t>(1, end.iteration)));
       tokens.push_back(static_cast<double>(end.tokens));
       objective.push_back(j_of(end));
       const curve_point& best = *std::max_element(c->points.begin(), c->points.end(),
@@ -341,6 +349,7 @@ class table_of_summaries {
       if (c != other) ahead.push_back(end.reward - goal);
       const auto mine = tokens_to(*c, goal), its = tokens_to(*other, goal);
       if (mine && its && *its > 0) sooner.push_back(*mine / *its);
+      if (!iterates) continue;
       if (const auto at = first_at(c->points, j_of(other->points.back()), j_of, count_of)) iterations.push_back(*at);
     }
     summary s{&g,
@@ -364,6 +373,7 @@ class table_of_summaries {
   }
 
   double price_;
+  bool maximised_;
   std::string first_;
   std::vector<double> levels_;
   std::vector<summary> rows_;
@@ -432,8 +442,8 @@ std::string curves_csv(const std::vector<group>& groups, const comparison& all) 
   out << "method,iteration,runs,reward,reward_interval,kl,kl_interval,tokens\n";
   const auto add = [&](const std::string& label, const std::vector<mean_point>& points) {
     for (const mean_point& p : points)
-      out << label << ',' << p.iteration << ',' << p.reward.n << ',' << p.reward.mean << ',' << p.reward.half << ','
-          << p.kl.mean << ',' << p.kl.half << ',' << p.tokens << '\n';
+      out << label << ',' << p.iteration << ',' << p.reward.n << ',' << mean_and_half(p.reward) << ','
+          << mean_and_half(p.kl) << ',' << p.tokens << '\n';
   };
   add("best_of_n", mean_best_of_n(all));
   for (const group& g : groups) add(g.label, mean_curve(g));
@@ -478,12 +488,13 @@ void write_joined(const comparison& all, const std::string& out_folder) {
       out.figure_of(draw(folder, drawn(all, groups, by_kl, false)));
     }
     if (std::any_of(all.curves.begin(), all.curves.end(), [](const compared_curve& c) {
-          return !overoptimised(c.label) && !c.points.empty() && c.points.back().has_proxy;
+          return !overoptimised(c.method) && !c.points.empty() && c.points.back().has_proxy;
         })) {
       out.heading("True and promised reward");
       out.figure_of(draw(folder, promises(all, groups)));
     }
-    if (std::any_of(groups.begin(), groups.end(), [](const group& g) { return overoptimised(g.label); })) {
+    if (std::any_of(groups.begin(), groups.end(),
+                    [](const group& g) { return overoptimised(g.runs.front()->method); })) {
       out.heading("Too far");
       out.figure_of(draw(folder, drawn(all, groups, true, true)));
     }

@@ -28,6 +28,11 @@ std::string color(const std::string& method) {
 
 bool overoptimised(const std::string& method) { return method == "dpo_hot" || method == "ppo_proxy"; }
 
+bool learns_from_a_fixed_set(const std::string& method) {
+  const algorithm_entry* const known = find_algorithm(method);
+  return method == "dpo_hot" || (known != nullptr && (known->needs & need::passes) != 0);
+}
+
 std::vector<std::string> methods(const std::vector<curve_point>& points) {
   std::vector<std::string> out;
   for (const auto& p : points)
@@ -47,6 +52,10 @@ double best_of_n_reward(const std::vector<curve_point>& points, double kl) {
       return points[i - 1].reward +
              (points[i].reward - points[i - 1].reward) * (kl - points[i - 1].kl) / (points[i].kl - points[i - 1].kl);
   return std::nan("");
+}
+
+double best_of_n_gain(const std::vector<curve_point>& points, double kl) {
+  return points.empty() ? std::nan("") : best_of_n_reward(points, kl) - points.front().reward;
 }
 
 series line(const std::vector<curve_point>& points, const std::string& method, double curve_point::*x,

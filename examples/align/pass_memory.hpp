@@ -2,6 +2,7 @@
 // Memory for passes through a network, which models may share.
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "align/transformer.hpp"
@@ -30,6 +31,32 @@ struct pass_memory {
   pass_memory() = default;
   explicit pass_memory(const pass_limits& l) : limits(l) {}
   [[nodiscard]] bool holds(std::uint64_t number) const { return number != 0 && number == pass; }
+};
+
+/// The number of a model's own last pass; 0: none that it could go back by. A copy of a model has made no pass: what is in the
+/// memory that they share is the original's, to use up.
+class pass_number {
+ public:
+  pass_number() = default;
+  pass_number(const pass_number&) {}
+  pass_number(pass_number&& from) noexcept : number_(std::exchange(from.number_, 0)) {}
+  pass_number& operator=(const pass_number& from) {
+    if (this != &from) number_ = 0;
+    return *this;
+  }
+  pass_number& operator=(pass_number&& from) noexcept {
+    number_ = std::exchange(from.number_, 0);
+    return *this;
+  }
+  ~pass_number() = default;
+  pass_number& operator=(std::uint64_t number) {
+    number_ = number;
+    return *this;
+  }
+  [[nodiscard]] operator std::uint64_t() const { return number_; }
+
+ private:
+  std::uint64_t number_ = 0;
 };
 
 }  // namespace align

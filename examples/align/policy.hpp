@@ -250,7 +250,7 @@ class language_policy {
   std::vector<float> gradient_;
   std::shared_ptr<pass_memory> memory_;
   rlhf::responses last_;
-  std::uint64_t pass_ = 0;  ///< that left the activations of `last_`; 0: none did
+  pass_number pass_;  ///< that left the activations of `last_`; 0: none did
 };
 
 /// A scalar model as a critic (a value at each prediction) and as a reward model (the value at the last token).
@@ -302,12 +302,11 @@ class scalar_policy {
   }
   void backward(std::span<const float> gradient) {
     std::size_t done = 0;
-    const bool several = kept_of(last_, memory_->limits) == activation_storage::none;
     in_parts(last_, memory_->limits, [&](std::int64_t first, std::int64_t last) {
       const model_batch part = take(last_, first, last);
       const std::vector<std::int64_t> rows = rows_of(part);
       if (!memory_->holds(pass_)) score(part, to_go_back(memory_->limits));
-      if (several) pass_ = 0;
+      pass_ = 0;  // the way back uses them up
       model_.backward(*pool_, memory_->work, rows, gradient.subspan(done, rows.size()), gradient_, memory_->d_hidden);
       done += rows.size();
     });
@@ -325,7 +324,7 @@ class scalar_policy {
   rlhf::responses last_;
   bool reads_last_ = true;
   bool every_token_ = false;
-  std::uint64_t pass_ = 0;  ///< that left the activations of `last_`; 0: none did
+  pass_number pass_;  ///< that left the activations of `last_`; 0: none did
 };
 
 }  // namespace align

@@ -186,9 +186,9 @@ figure reward_by_kl(const std::vector<curve_point>& points, const std::string& u
   return f;
 }
 
-/// Curves over what they learned from, in thousand response tokens.
+/// Curves over what they sampled or read, in thousand response tokens.
 figure reward_by_tokens(const std::vector<curve_point>& points) {
-  figure f{"reward-tokens", "thousand response tokens learned from", "mean reward", {}};
+  figure f{"reward-tokens", "thousand response tokens", "mean reward", {}};
   for (const auto& m : methods(points)) {
     if (overoptimised(m) || m == "best_of_n") continue;
     series s{.title = title(m), .color = color(m)};
@@ -225,7 +225,7 @@ void write_report(const settings& s, const task& t, const run_results& results) 
     for (const auto& m : methods(results.points)) {
       if (m == "best_of_n") continue;
       const curve_point last = curve(results.points, m).back();
-      const double sampled = best_of_n_reward(best, last.kl) - start;
+      const double sampled = best_of_n_gain(best, last.kl);
       rows.push_back({title(m), fixed(last.reward, 2),
                       deviation > 0 ? fixed((last.reward - start) / deviation, 2) : "–", fixed(last.kl, 2),
                       sampled > 0 ? fixed((last.reward - start) / sampled, 2) : "–",
@@ -236,7 +236,8 @@ void write_report(const settings& s, const task& t, const run_results& results) 
     out.table({"", "reward", "gain", "KL, nats", "of best-of-n", "1000 tokens", "seconds", "peak, MiB"}, rows);
     out.paragraph("<small>Gain: over the start, in standard deviations of its samples' reward (" + fixed(deviation, 2) +
                   "). Of best-of-n: the gain divided by what "
-                  "best-of-n gains at the same KL; – where that KL is beyond the curve drawn.</small>");
+                  "best-of-n gains over a single one of its own samples at the same KL; – where that KL is beyond the "
+                  "curve drawn.</small>");
 
     out.heading("Reward against KL");
     out.paragraph(
@@ -246,6 +247,10 @@ void write_report(const settings& s, const task& t, const run_results& results) 
         "dashed line needs no training: draw n, keep the best.");
     out.figure_of(draw(folder, reward_by_kl(results.points, t.unit)));
     out.heading("Reward against samples");
+    out.paragraph(
+        "Response tokens that a method has sampled itself, or read of a fixed set for the first time, each once; what "
+        "a "
+        "guide or a value learned from before (RTO's pairs, DVPO's) is not counted.");
     out.figure_of(draw(folder, reward_by_tokens(results.points)));
   }
   if (const auto hot = curve(results.points, "dpo_hot"), chased = curve(results.points, "ppo_proxy");

@@ -15,9 +15,12 @@ struct curve_point {
   std::int64_t iteration = 0;  ///< 0 before training; for best_of_n, n - 1
   double reward = 0;           ///< mean on fresh samples that no update has seen
   double kl = 0;               ///< log pi / pi_start per response, nats, on the same samples
-  std::int64_t tokens = 0;     ///< response tokens the method has learned from so far
-  double seconds = 0;          ///< time the method has taken so far, without evaluation
-  double proxy = 0;            ///< where a method learns from a learned reward: that one, on the same samples
+  /// Samples, the same for all methods: response tokens that it has sampled so far, whether it learned from them or only chose
+  /// by them, or read of a fixed set for the first time; each once, whatever the number of epochs. What a guide, a value or a
+  /// reward model learned from before the method is not counted. For best_of_n: of n samples.
+  std::int64_t tokens = 0;
+  double seconds = 0;  ///< time the method has taken so far, without evaluation
+  double proxy = 0;    ///< where a method learns from a learned reward: that one, on the same samples
   bool has_proxy = false;
 };
 

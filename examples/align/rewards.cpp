@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <map>
 #include <optional>
 #include <stdexcept>
@@ -132,6 +133,14 @@ void workshop::train_reward(const std::string& name, scalar_policy& model, const
     folder.log(name, p.step, *p.metrics);
     if (due(p.step) || p.step % epoch == 0) save(name, {p.step, 0}, parts);
   };
+  const auto& loss_name = asked.reward_loss;
+  const bool unheard = (loss_name == "votes" || loss_name == "agreement") && data.pairs.probability.empty();
+  if (!quiet && !by_pairs && loss_name != "bradley_terry")
+    std::fprintf(stderr, "%s: --reward-loss %s is of pairs; these are single labels, learned as outcomes\n",
+                 name.c_str(), loss_name.c_str());
+  if (!quiet && by_pairs && unheard)
+    std::fprintf(stderr, "%s: these pairs have no votes for --reward-loss %s; learned as bradley_terry\n", name.c_str(),
+                 loss_name.c_str());
   if (!by_pairs) return rlhf::train_reward_outcomes(cpu, model, update, data.labels, loop, observe);
   const auto learn = [&](const auto& loss) {
     rlhf::train_reward_model(cpu, model, update, data.pairs, loop, observe, loss);
@@ -149,7 +158,9 @@ void workshop::train_reward(const std::string& name, scalar_policy& model, const
     learn(rlhf::reward_model{.objective = {.center = 0.01, .soft_labels = !data.pairs.probability.empty()}});
   } else if (asked.reward_loss == "odin") {
     const rlhf::odin_loss loss{{.orthogonality = sizes.odin_weight, .correlation = sizes.odin_weight}};
-    rlhf::train_odin(cpu, *two_heads, update, data.pairs, loop, observe, loss);
+    // Its loss reads nothing but the pairs' order and lengths.
+    rlhf::train_odin(cpu, *two_heads, update, {.chosen = data.pairs.chosen, .rejected = data.pairs.rejected}, loop,
+                     observe, loss);
     const std::span<const float> left = two_heads->without_length();
     std::copy(left.begin(), left.end(), model.parameters().begin());
   } else if (asked.reward_loss == "thurstone") {

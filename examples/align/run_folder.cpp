@@ -75,8 +75,9 @@ std::int64_t whole(const tensor_file& file, const std::string& key, const fs::pa
   return value;
 }
 
+/// `advice`: what else there is to do than to give the same settings.
 void require_same_settings(const tensor_file& file, const fs::path& path, const fs::path& folder,
-                           const std::vector<std::string>& identity) {
+                           const std::vector<std::string>& identity, const char* advice) {
   const std::vector<std::string> then = lines_of(entry(file, "settings", path));
   for (const std::string& now : identity)
     if (std::find(then.begin(), then.end(), now) == then.end()) {
@@ -84,8 +85,8 @@ void require_same_settings(const tensor_file& file, const fs::path& path, const 
       std::string was = "not set";
       for (const std::string& line : then)
         if (line.rfind(name, 0) == 0) was = "`" + line + "`";
-      throw std::runtime_error("--resume: " + folder.string() + " holds a run with other settings: it was " + was +
-                               ", and now is `" + now + "`; give the same ones, another --out, or --anew");
+      throw std::runtime_error(folder.string() + " holds a run with other settings: it was " + was + ", and now is `" +
+                               now + "`; give the same ones" + advice);
     }
 }
 
@@ -135,8 +136,14 @@ bool holds_finished(const fs::path& folder, const std::vector<std::string>& iden
   const std::vector<fs::path> kept = checkpoints(folder);
   if (kept.empty()) return false;
   const tensor_file last = load_safetensors(kept.back());
-  require_same_settings(last, kept.back(), folder, identity);
+  require_same_settings(last, kept.back(), folder, identity, " or another --out");
   return entry(last, "stage", kept.back()) == "run";
+}
+
+std::vector<std::string> recorded_settings(const fs::path& folder) {
+  const std::vector<fs::path> kept = checkpoints(folder);
+  if (kept.empty()) return {};
+  return lines_of(entry(load_safetensors(kept.back()), "settings", kept.back()));
 }
 
 run_folder::run_folder(run_folder_options options) : options_(std::move(options)), folder_(options_.folder) {
@@ -146,7 +153,7 @@ run_folder::run_folder(run_folder_options options) : options_(std::move(options)
   // What a killed run had not written whole.
   for (const fs::path& place : {folder_, folder_ / "checkpoints", folder_ / "models"})
     for (const auto& file : fs::directory_iterator(place))
-      if (file.path().extension() == ".new") fs::remove(file.path());
+      if (left_unfinished(file.path())) fs::remove(file.path());
   std::vector<fs::path> kept = checkpoints(folder_);
   if (options_.resume && !kept.empty()) {
     open_checkpoint(kept.back());
@@ -188,7 +195,7 @@ void run_folder::open_checkpoint(const fs::path& path) {
   const tensor_file file = load_safetensors(path);
   if (entry(file, "format", path) != format)
     refuse(path, "no checkpoint that this program can read: its format is `" + entry(file, "format", path) + "`");
-  require_same_settings(file, path, folder_, options_.identity);
+  require_same_settings(file, path, folder_, options_.identity, ", another --out, or --anew in place of --resume");
   saved_ = whole(file, "number", path);
   if (checkpoint_name(folder_, saved_) != path) refuse(path, "was renamed: it is number " + std::to_string(saved_));
   stage_ = entry(file, "stage", path);

@@ -24,7 +24,7 @@ struct trained_part {
 /// Where a stage stands.
 struct stage_position {
   std::int64_t steps = 0;   ///< updates or iterations done
-  std::int64_t tokens = 0;  ///< response tokens learned from
+  std::int64_t tokens = 0;  ///< as curve_point has them
 };
 
 struct run_folder_options {
@@ -38,6 +38,8 @@ struct run_folder_options {
 
 /// The folder holds a run that is over. One with other settings is an error that says which; std::runtime_error.
 [[nodiscard]] bool holds_finished(const std::filesystem::path& folder, const std::vector<std::string>& identity);
+/// The settings that the newest checkpoint of a folder was made with; empty where there is none.
+[[nodiscard]] std::vector<std::string> recorded_settings(const std::filesystem::path& folder);
 
 /// The folder of a run.
 ///

@@ -2,13 +2,16 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <numeric>
 #include <set>
 #include <stdexcept>
 #include <thread>
+#include <type_traits>
 
 #include "align/algorithms.hpp"
 
@@ -26,12 +29,23 @@ constexpr const char* description =
     "--tokenizer and --lexicon it aligns a pretrained model to sentiment; with --pairs it learns from your own "
     "preferences.";
 
+/// Six digits where they read back the same, else as many as it takes.
+std::string in_decimal(double x) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%g", x);
+  if (std::strtod(text, nullptr) == x) return text;
+  const auto end = std::to_chars(text, text + sizeof text, x);
+  return {text, end.ptr};
+}
+
 /// Every option that a file may hold too, bound to `s`; what it says in `s` is the default.
 void declare(CLI::App& app, settings& s) {
   const auto add = [&](const char* name, auto& value, const char* help) {
     CLI::Option* const option = app.add_option(name, value, help)->capture_default_str();
     if constexpr (!CLI::detail::is_mutable_container<std::remove_reference_t<decltype(value)>>::value)
       option->take_last();
+    if constexpr (std::is_same_v<std::remove_reference_t<decltype(value)>, double>)
+      option->default_str(in_decimal(value));
     return option;
   };
   const CLI::Range some(std::int64_t{1}, std::int64_t{1} << 40), none_or_some(std::int64_t{0}, std::int64_t{1} << 40);
@@ -258,6 +272,11 @@ int refuse(const std::string& what) {
   return 2;
 }
 
+std::string no_anew(const std::string& mode) {
+  return "--anew is of a single run: " + mode +
+         " goes on with what is in --out; give another folder, or remove this one";
+}
+
 std::string last_word(const std::string& text) { return text.substr(text.find_last_of(' ') + 1); }
 
 /// Combinations that mean nothing.
@@ -397,10 +416,13 @@ variant variant_of(const std::string& text) {
     if (c == ':' || c == '=') c = c == ':' ? '_' : '-';
   const bool plain = out.label.find_first_not_of(
                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-") == std::string::npos;
-  if (out.label.empty() || !plain || out.label.front() == '.' || out.label == "best_of_n" || out.label == "shared" ||
-      out.label == "guide")
+  // `shared` and `guide`, alone or with something behind a dash, are folders of what comes before methods.
+  bool kept_for_stages = false;
+  for (const std::string stage : {"shared", "guide"})
+    kept_for_stages = kept_for_stages || out.label == stage || out.label.rfind(stage + "-", 0) == 0;
+  if (out.label.empty() || !plain || out.label.front() == '.' || out.label == "best_of_n" || kept_for_stages)
     throw std::invalid_argument("--algorithms: `" + out.label + "` cannot be the label of `" + text +
-                                "`: letters, digits and . _ + - make one");
+                                "`: letters, digits and . _ + - make one; best_of_n, shared and guide are taken");
   if (find_algorithm(out.algorithm) == nullptr)
     throw std::invalid_argument("--algorithms: there is no algorithm `" + out.algorithm + "`; the nearest is `" +
                                 nearest(algorithm_names(), out.algorithm) + "`");
@@ -414,7 +436,7 @@ variant variant_of(const std::string& text) {
     std::string own = whole;
     if (!contains(known, own)) own = out.algorithm.substr(0, out.algorithm.find('_')) + "-" + name;
     if (!contains(known, own) && contains(known, name)) own = name;
-    for (const char* all : {"algorithm", "seed", "out", "threads", "keep", "save-every"})
+    for (const char* all : {"algorithm", "seed", "out", "threads", "keep", "save-every", "quick", "overoptimise"})
       if (own == all) throw std::invalid_argument("--algorithms: `" + own + "` is not a setting of one algorithm");
     if (!contains(known, own)) {
       const std::string far = nearest(known, name), near = nearest(known, own);
@@ -588,6 +610,15 @@ request read_command_line(int argc, char** argv) {
     }
     if (!out.run.algorithms.empty())
       out.exit = refuse("--algorithm is of a single run: values are PPO's and VinePPO's");
+    if (out.run.ppo_reward != "true")
+      out.exit = refuse("--ppo-reward " + out.run.ppo_reward + ": values are measured by the true reward, wants true");
+    if (out.run.plan) out.exit = refuse("--plan is of a single run: give it without values");
+    if (out.run.anew) out.exit = refuse(no_anew("values"));
+    // Each number of rollouts once.
+    std::vector<std::int64_t> once;
+    for (const std::int64_t k : study.rollouts)
+      if (std::find(once.begin(), once.end(), k) == once.end()) once.push_back(k);
+    study.rollouts = once;
     if (out.exit >= 0) return out;
   }
   if (compare->parsed()) {
@@ -595,12 +626,19 @@ request read_command_line(int argc, char** argv) {
     if (joins != variants.empty())
       out.exit = refuse(joins ? "compare joins finished runs or runs --algorithms: give one"
                               : "compare wants --algorithms to run, or the folders of finished runs");
+    if (joins && compare->get_option("--seeds")->count() > 0)
+      out.exit = refuse("--seeds is of --algorithms: finished runs have theirs");
+    if (out.run.plan) out.exit = refuse("--plan is of a single run: give it without compare");
+    if (out.run.anew) out.exit = refuse(no_anew("compare"));
     if (joins || out.exit >= 0) return out;
     try {
       std::set<std::string> labels;
       for (const std::string& text : variants) {
         out.variants.push_back(variant_of(text));
-        (void)with_options(out.run, out.variants.back().options);
+        settings own = with_options(out.run, out.variants.back().options);
+        own.overoptimise = false;
+        if (const std::string wrong = contradiction(own); !wrong.empty())
+          throw std::invalid_argument("--algorithms: `" + text + "`: " + wrong);
         if (!labels.insert(out.variants.back().label).second)
           throw std::invalid_argument("--algorithms: two are called `" + out.variants.back().label +
                                       "`: give them labels, LABEL=" + text);
@@ -608,7 +646,6 @@ request read_command_line(int argc, char** argv) {
       out.seeds = seeds_of(seeds);
       if (!out.run.algorithms.empty())
         throw std::invalid_argument("--algorithm is of a single run: compare takes --algorithms");
-      if (out.run.plan) throw std::invalid_argument("--plan is of a single run: give it without compare");
     } catch (const std::invalid_argument& trouble) {
       out.exit = refuse(trouble.what());
     }

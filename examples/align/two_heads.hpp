@@ -105,7 +105,7 @@ class two_headed_policy {
   std::vector<float> parameters_, gradient_;
   std::shared_ptr<pass_memory> memory_;
   rlhf::responses last_;
-  std::uint64_t pass_ = 0;  ///< that left the activations of `last_`; 0: none did
+  pass_number pass_;  ///< that left the activations of `last_`; 0: none did
 };
 
 }  // namespace align

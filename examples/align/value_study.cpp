@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <sstream>
+#include <stdexcept>
 
 #include "align/figure.hpp"
 #include "align/files/reward_safetensors.hpp"
@@ -28,6 +29,7 @@ using nlohmann::ordered_json;
 struct measured {
   double error = std::nan(""), bias = std::nan(""), correlation = std::nan("");
   double variance = std::nan(""), noise = std::nan("");
+  double signal = std::nan("");  ///< squared length of the mean gradient, without bias: may be below 0
 };
 /// Names of the ways in the order of the report, and what was measured of each.
 using findings = std::vector<std::pair<std::string, measured>>;
@@ -54,8 +56,8 @@ struct gradient_sums {
     for (const double x : sum) square += x * x;
     to.variance = (squares - square / n) / (n - 1);
     // The square of a mean of n is too large by its variance.
-    const double signal = square / (n * n) - to.variance / n;
-    if (signal > 0) to.noise = to.variance / signal;
+    to.signal = square / (n * n) - to.variance / n;
+    if (to.signal > 0) to.noise = to.variance / to.signal;
   }
 };
 
@@ -79,6 +81,8 @@ class study_of_seed {
   }
   /// Standard deviation of the true values between states.
   [[nodiscard]] double deviation() const { return deviation_; }
+  /// States whose values were judged: equal ones of several responses are one.
+  [[nodiscard]] std::size_t states() const { return states_; }
 
  private:
   /// Fresh responses, their states and the returns of rollouts from each.
@@ -143,6 +147,10 @@ class study_of_seed {
     // Truth and estimates are made of different rollouts.
     const sampled s = sample(0, std::max<std::int64_t>(1, how_.states / 3), how_.truth + most_);
     const std::size_t states = std::min(s.steps.prefixes.size(), static_cast<std::size_t>(how_.states));
+    if (states < 2)
+      throw std::runtime_error("values: the responses have " + std::to_string(states) +
+                               " different states, wants 2 or more: more --states, or a shorter --vine-step");
+    states_ = states;
     std::vector<double> truth(states);
     double error_of_truth = 0, center = 0;
     for (std::size_t i = 0; i < states; ++i) {
@@ -156,7 +164,11 @@ class study_of_seed {
     }
     error_of_truth /= static_cast<double>(states);
     double spread = 0;
-    for (const double v : truth) spread += rlhf::square(v - center) / static_cast<double>(states - 1);
+    double moment = 0;  // over all states there are, as the other moments below
+    for (const double v : truth) {
+      spread += rlhf::square(v - center) / static_cast<double>(states - 1);
+      moment += rlhf::square(v - center) / static_cast<double>(states);
+    }
     deviation_ = std::sqrt(std::max(0.0, spread - error_of_truth));
 
     /// Of `value(i, part)` for all parts.
@@ -174,7 +186,7 @@ class study_of_seed {
         }
       to.error = std::sqrt(std::max(0.0, squares - error_of_truth));
       to.bias = bias;
-      const double deviations = std::sqrt(std::max(0.0, own_squares - own * own) * spread);
+      const double deviations = std::sqrt(std::max(0.0, own_squares - own * own) * moment);
       to.correlation = deviations > 0 ? both / deviations : 0;
     };
     for (const std::int64_t k : how_.rollouts)
@@ -243,19 +255,49 @@ class study_of_seed {
   std::int64_t most_;
   findings found_;
   double deviation_ = 0;
+  std::size_t states_ = 0;
 };
 
 /// Trains PPO where that is not done, and measures.
-findings study(const settings& s, const value_study& how, double& deviation) {
+findings study(const settings& s, const value_study& how, double& deviation, std::size_t& states) {
+  const std::vector<std::string> same = identity(s);
+  (void)holds_finished(s.out, same);  // other settings are an error before any work
   const task t = task_of(s);
   require_writable(s.out);
   require_room(s.out, disk_need(s, t));
-  run_folder folder({.folder = s.out, .identity = identity(s), .resume = true, .anew = false, .keep = s.keep});
-  if (!folder.complete()) write_report(s, t, run_pipeline(s, t, folder));
+  run_folder folder({.folder = s.out, .identity = same, .resume = true, .anew = false, .keep = s.keep});
+  // The report is written last: a run that was killed before has none.
+  if (!folder.complete() || !fs::exists(fs::path(s.out) / "report.html"))
+    write_report(s, t, run_pipeline(s, t, folder));
   workshop w(s, t, folder, true);
   study_of_seed all(w, how);
   findings out = all.run();
   deviation = all.deviation();
+  states = all.states();
+  return out;
+}
+
+/// Noise to signal of all seeds: the sum of their variances over that of their signals. A seed whose signal drowned in the noise
+/// (0 or below) counts too; leaving it out would make the ratio look better than it is. The interval is the jackknife's.
+spread pooled_noise(const std::vector<findings>& all, std::size_t i) {
+  double variance = 0, signal = 0;
+  for (const findings& f : all) {
+    if (!std::isfinite(f[i].second.variance)) return {};
+    variance += f[i].second.variance;
+    signal += f[i].second.signal;
+  }
+  if (!(signal > 0)) return {};
+  // The pseudo-values of the jackknife have the pooled ratio's spread.
+  std::vector<double> pseudo;
+  const auto n = static_cast<double>(all.size());
+  for (const findings& f : all) {
+    const double rest = signal - f[i].second.signal;
+    if (all.size() > 1 && !(rest > 0)) return {1, variance / signal, 0};  // too little signal for an interval
+    pseudo.push_back(all.size() > 1 ? n * variance / signal - (n - 1) * (variance - f[i].second.variance) / rest
+                                    : variance / signal);
+  }
+  spread out = spread_of(pseudo);
+  out.mean = variance / signal;
   return out;
 }
 
@@ -272,6 +314,7 @@ void run_value_study(const request& asked) {
   const fs::path folder = asked.run.out;
   std::vector<findings> all;
   std::vector<double> deviations;
+  std::vector<std::size_t> states;
   std::ostringstream csv;
   csv << "seed,estimate";
   for (const auto& [name, column] : columns) csv << ',' << name;
@@ -284,7 +327,7 @@ void run_value_study(const request& asked) {
     s.anew = false;
     s.out = (folder / ("seed-" + std::to_string(seed))).string();
     std::fprintf(stderr, "seed %llu\n", static_cast<unsigned long long>(seed));
-    all.push_back(study(s, asked.study, deviations.emplace_back()));
+    all.push_back(study(s, asked.study, deviations.emplace_back(), states.emplace_back()));
     for (const auto& [name, m] : all.back()) {
       csv << seed << ",\"" << name << '"';
       for (const auto& [column, member] : columns) {
@@ -309,8 +352,11 @@ void run_value_study(const request& asked) {
       for (const findings& f : all)
         if (const double v = f[i].second.*columns[c].second; std::isfinite(v)) x.push_back(v);
       found[c] = spread_of(x);
+      if (columns[c].second == &measured::noise) found[c] = pooled_noise(all, i);
       row.push_back(shown(found[c], c == 4 ? 1 : 3));
-      one[columns[c].first] = {{"runs", found[c].n}, {"mean", found[c].mean}, {"half", found[c].half}};
+      one[columns[c].first] = {{"runs", found[c].n},
+                               {"mean", found[c].mean},
+                               {"half", found[c].n > 1 ? ordered_json(found[c].half) : ordered_json(nullptr)}};
     }
     rows.push_back(std::move(row));
     list.push_back(std::move(one));
@@ -332,13 +378,15 @@ void run_value_study(const request& asked) {
     }
   }
 
+  std::string used;
+  for (const std::size_t n : states) used += (used.empty() ? "" : ", ") + std::to_string(n);
   page out("Values of states, and the policy gradient");
   std::string seeds;
   for (const std::uint64_t seed : asked.seeds) seeds += (seeds.empty() ? "" : ", ") + std::to_string(seed);
   out.paragraph("Seeds " + seeds + ". After " + std::to_string(asked.run.how.iterations) +
                 " iterations of PPO its policy and its critic stand still. The true value of a state is the mean of " +
-                std::to_string(asked.study.truth) + " rollouts; the true values of the " +
-                std::to_string(asked.study.states) + " states of a seed deviate by " + shown(spread_of(deviations), 3) +
+                std::to_string(asked.study.truth) + " rollouts; the true values of the " + used +
+                " different states of the seeds deviate by " + shown(spread_of(deviations), 3) +
                 ". Means and 95&nbsp;% intervals (Student) over the seeds.");
   out.table({"", "value error", "bias", "correlation", "gradient variance", "noise to signal"}, rows);
   out.paragraph(
@@ -348,7 +396,7 @@ void run_value_study(const request& asked) {
       "the gradient of " +
       std::to_string(asked.study.responses) +
       " responses, advantages not whitened; noise to signal: the same divided by the squared length of the mean "
-      "gradient. K "
+      "gradient, both summed over the seeds, with the jackknife's interval. K "
       "rollouts and the critic: a step's advantage is the difference of the values around it (" +
       std::to_string(asked.run.how.vine.step) + " tokens a step).</small>");
   figure f{"value-error", "rollouts of a state, K", "value error", {}};
@@ -363,7 +411,8 @@ void run_value_study(const request& asked) {
                              {"gradients", asked.study.batches},
                              {"responses", asked.study.responses},
                              {"value_deviation", spread_of(deviations).mean},
-                             {"estimates", list}};
+                             {"estimates", list},
+                             {"states_used", states}};
   save_file(folder / "values.json", json.dump(1) + "\n");
   save_file(folder / "values.csv", csv.str());
   save_file(folder / "report.html", out.text());

@@ -354,7 +354,7 @@ void course::operator()(const rlhf::iteration& i) {
 void course::operator()(const rlhf::progress& p) {
   line_.update(p.step, "loss " + number("%.3f", (*p.metrics)["loss"]));
   w_.folder.log(method_, p.step, *p.metrics);
-  at_ = {p.step, tokens_ * epochs_ * p.step / p.steps};
+  at_ = {p.step, std::min(tokens_, tokens_ * epochs_ * p.step / p.steps)};  // later epochs read nothing new
   const bool judged = p.step % every_ == 0 || p.step == p.steps;
   if (judged) {
     watch_.stop();

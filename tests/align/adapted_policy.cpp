@@ -132,7 +132,10 @@ TEST_CASE("models that share their memory compute what they compute alone") {
   using policy = align::language_policy<rlhf::reference_backend>;
   policy alone(w.cpu, w.pool, w.start), shares(w.cpu, w.pool, w.start, {}, memory);
   policy other(w.cpu, w.pool, align::language_model<float>(sizes, rlhf::random_key{.seed = 8}), {}, memory);
-  align::scalar_policy critic(w.pool, align::scalar_model<float>(w.start), true, memory);
+  // A head that is not 0, so that slopes reach the trunk.
+  align::scalar_model<float> valuing(w.start);
+  for (std::size_t i = 0; i < 25; ++i) valuing.parameters[valuing.parameters.size() - 25 + i] = 0.1f;
+  align::scalar_policy critic(w.pool, valuing, true, memory);
   std::vector<float> a(w.tokens), b(w.tokens), of_other(w.tokens), values(w.tokens), slope(w.tokens);
   for (std::size_t t = 0; t < w.tokens; ++t) slope[t] = 0.25f * static_cast<float>(t) - 1;
   alone.log_probs(w.batch, a);
@@ -145,10 +148,42 @@ TEST_CASE("models that share their memory compute what they compute alone") {
   shares.backward(slope);
   critic.backward_values(slope);
   CHECK(std::ranges::equal(shares.gradient(), alone.gradient()));
-  align::scalar_policy critic_alone(w.pool, align::scalar_model<float>(w.start));
+  align::scalar_policy critic_alone(w.pool, valuing);
   critic_alone.values(w.batch, values);
   critic_alone.backward_values(slope);
   CHECK(std::ranges::equal(critic.gradient(), critic_alone.gradient()));
+  CHECK(std::ranges::any_of(critic.gradient().first(w.start.parameters.size()), [](float x) { return x != 0; }));
+}
+
+TEST_CASE("a copy goes back by a pass of its own, and going back twice adds the same again") {
+  world w;
+  using policy = align::language_policy<rlhf::reference_backend>;
+  std::vector<float> out(w.tokens), slope(w.tokens);
+  for (std::size_t t = 0; t < w.tokens; ++t) slope[t] = 0.25f * static_cast<float>(t) - 1;
+  const auto twice = [&](auto& model, auto&& back) {
+    const std::vector<float> once(model.gradient().begin(), model.gradient().end());
+    back(model);
+    for (std::size_t i = 0; i < once.size(); ++i)
+      REQUIRE(model.gradient()[i] == Approx(2 * once[i]).epsilon(1e-4).margin(1e-4));
+  };
+  policy model(w.cpu, w.pool, w.start);
+  model.log_probs(w.batch, out);
+  policy copied = model;
+  const auto back = [&](policy& of) { of.backward(slope); };
+  back(model);  // the logits in the memory of both hold their gradient now
+  back(copied);
+  CHECK(std::ranges::equal(copied.gradient(), model.gradient()));
+  twice(model, back);
+  align::scalar_model<float> net(w.start);
+  for (std::size_t i = 0; i < 25; ++i) net.parameters[net.parameters.size() - 25 + i] = 0.1f;
+  align::scalar_policy critic(w.pool, net);
+  critic.values(w.batch, out);
+  align::scalar_policy other = critic;
+  const auto back_values = [&](align::scalar_policy& of) { of.backward_values(slope); };
+  back_values(critic);
+  back_values(other);
+  CHECK(std::ranges::equal(other.gradient(), critic.gradient()));
+  twice(critic, back_values);
 }
 
 TEST_CASE("a gradient that is added up over passes is that of the whole batch, however it is split") {

@@ -27,7 +27,11 @@ for part in 'Reward against KL' 'Reward against samples' 'iterations to PPO' 'Tr
   grep -qF "$part" whole/report.html || die "the report has no '$part'"
 done
 [[ $(cut -d, -f1 whole/curves.csv | sort -u | wc -l) == 8 ]] || die "the curves are of $(cut -d, -f1 whole/curves.csv | sort -u)"
-! cmp -s whole/rto/seed-1/curves.csv whole/semi_rto/seed-1/curves.csv || die "the mode changes nothing"
+differ() { [[ -s $1 && -s $2 ]] && ! cmp -s "$1" "$2"; }  # both are there
+differ whole/rto/seed-1/curves.csv whole/semi_rto/seed-1/curves.csv || die "the mode changes nothing"
+# A fixed set is read once, whatever the number of epochs.
+awk -F, '/^dpo,/ { seen[$3] = $6 } END { exit !(seen[1] > 0 && seen[1] == seen[2]) }' whole/dpo/seed-1/curves.csv ||
+  die "DPO's pairs are counted again: $(cat whole/dpo/seed-1/curves.csv)"
 
 # What is shared changes nothing: each is the run that it would be alone.
 "$align" "${tiny[@]}" --algorithm rto --rto-mode semi --seed 2 --out alone >log 2>&1 || die "$(cat log)"
@@ -55,7 +59,9 @@ diff <(sums whole) <(sums killed) >difference || die "killed $kills times: $(hea
 printf 'killed %s times: equal byte for byte\n' "$kills"
 
 # More of it goes on from what is there; other settings do not.
+touch whole/mine.new
 "$align" compare "${tiny[@]}" --algorithms ppo,rto,rebel --seeds 1,2 --out whole >log 2>&1 || die "$(cat log)"
+[[ -e whole/mine.new ]] || die "a file of somebody else is gone"
 [[ $(grep -c 'finished before' log) == 8 ]] || die "what was finished was not kept: $(cat log)"
 grep -q '^rebel,2,' whole/compare.csv || die "no REBEL: $(cat whole/compare.csv)"
 refuses 'was `ppo-kl=0.3`, and now is `ppo-kl=0.1`' "$align" compare "${tiny[@]}" --ppo-kl 0.1 --algorithms ppo --seeds 1 --out whole
@@ -89,7 +95,12 @@ refuses 'rto-mode' "$align" compare --algorithms rto:mode=sami --out none
 refuses 'has no value' "$align" compare --algorithms rto:mode --out none
 refuses 'not a setting of one algorithm' "$align" compare --algorithms rto:seed=3 --out none
 refuses 'give them labels' "$align" compare --algorithms ppo,ppo --out none
-refuses 'cannot be the label' "$align" compare --algorithms ../up=ppo --out none
+for label in ../up shared guide-2 shared-2; do
+  refuses 'cannot be the label' "$align" compare --algorithms $label=ppo --out none
+done
+refuses 'not a setting of one algorithm' "$align" compare --algorithms ppo:quick=true --out none
+refuses 'single run' "$align" compare --algorithms ppo --anew --out none
+refuses 'needs --model' "$align" compare --algorithms "ppo:pairs=$align" --out none
 refuses 'no range' "$align" compare --algorithms ppo --seeds 5..1 --out none
 refuses '1..5' "$align" compare --algorithms ppo --seeds one --out none
 refuses 'the nearest is --seed' "$align" compare --algorithms ppo --sedd 1 --out none
@@ -110,4 +121,15 @@ awk -F, '$2 == "\"K = 1\"" { one += $3; rough += $6 } $2 == "\"K = 16\"" { many 
   END { if (!(many < 0.5 * one && smooth < rough)) { print one, many, rough, smooth; exit 1 } }' values/values.csv ||
   die "sixteen rollouts are no better than one: $(cat values/values.csv)"
 refuses '--rollouts' "$align" values --rollouts 0 --out none
+refuses 'wants true' "$align" values --ppo-reward learned --out none
+refuses 'single run' "$align" values --plan --out none
+refuses 'single run' "$align" values --anew --out none
+# Settings that differ before all methods: whichever comes first, the same folders.
+"$align" compare "${tiny[@]}" --algorithms plain=reward_model,ppo,more=ppo:judged=48 --seeds 1 --out order >log 2>&1 || die "$(cat log)"
+[[ $(ls -d order/shared* | wc -l) == 2 ]] || die "$(ls order)"
+"$align" compare "${tiny[@]}" --algorithms more=ppo:judged=48,ppo --seeds 1 --out order >log 2>&1 || die "$(cat log)"
+[[ $(grep -c 'finished before' log) == 4 && $(ls -d order/shared* | wc -l) == 2 ]] || die "the order of the algorithms matters: $(cat log)"
+# More digits than six are kept.
+"$align" --dpo-beta 0.123456789 --print-config | grep -q '^dpo-beta = 0.123456789 ' || die "a setting is printed with six digits"
+"$align" --dpo-beta 0.3 --dpo-rate 1e-5 --print-config | grep -c '^dpo-beta = 0.3 \|^dpo-rate = 1e-05 ' | grep -qx 2 || die "0.3 is no longer 0.3"
 echo "comparisons: fine"

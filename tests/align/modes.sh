@@ -9,6 +9,7 @@ cd "$work"
 
 die() { printf 'FAILED: %s\n' "$*" && exit 1; }
 runs() { "$@" >log 2>&1 || die "$*: $(cat log)"; }
+differ() { [[ -s $1 && -s $2 ]] && ! cmp -s "$1" "$2"; }  # both are there
 says() { grep -qF -- "$1" log || die "'$(cat log)' does not say '$1'"; }
 refuses() {  # expected words, command...
   local words=$1
@@ -33,7 +34,7 @@ cmp stories/models/rto.safetensors again/models/rto.safetensors || die "another 
 # Gradients over several passes, and activations of 16 bits: nearly the same run.
 for way in "--pass-tokens 64" "--activations bfloat16"; do
   runs "$align" "${model[@]}" --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --algorithm dpo --no-overoptimise $way --out near
-  cmp -s stories/models/dpo.safetensors near/models/dpo.safetensors && die "$way changes nothing"
+  differ stories/models/dpo.safetensors near/models/dpo.safetensors || die "$way changes nothing"
   [[ $(grep -c '^dpo,' near/curves.csv) -eq $(grep -c '^dpo,' stories/curves.csv) ]] || die "$way makes another run"
   paste -d, <(grep '^dpo,' stories/curves.csv) <(grep '^dpo,' near/curves.csv) |
     awk -F, '{ d = $4 - $10; if (d * d > 0.01) exit 1 }' || die "$way learns something else: $(grep -h '^dpo,' stories/curves.csv near/curves.csv)"
@@ -51,6 +52,8 @@ grep -qF 'Held-out preferences' pairs/report.html || die "no table of held-out p
 gzip -k pairs.jsonl
 runs "$align" "${model[@]}" --pairs pairs.jsonl.gz --eval-pairs one.jsonl "${small[@]}" --out evaluated
 says "1 held out"
+runs "$align" "${model[@]}" --pairs pairs.jsonl "${small[@]}" --algorithm reward_model --reward-loss votes --out voteless
+says "have no votes"
 runs "$align" "${model[@]}" --pairs long.jsonl "${small[@]}" --most-pairs 0 --out long
 says "cut to the model's context of 48"
 # Labels: outcomes and KTO.

@@ -122,4 +122,14 @@ void require_room(const std::filesystem::path& folder, double bytes) {
         folder.string() + ", where " + std::to_string(static_cast<long long>(room / 1048576)) + " MiB are free");
 }
 
+bool left_unfinished(const fs::path& path) {
+  if (path.extension() != ".new") return false;
+  const std::string numbers = path.stem().extension().string();  // ".PROCESS-NUMBER"
+  const auto dash = numbers.find('-');
+  const auto digits = [](const std::string& s) {
+    return !s.empty() && s.find_first_not_of("0123456789") == std::string::npos;
+  };
+  return dash != std::string::npos && digits(numbers.substr(1, dash - 1)) && digits(numbers.substr(dash + 1));
+}
+
 }  // namespace align

@@ -42,4 +42,7 @@ void require_writable(const std::filesystem::path& folder);
 /// Throws std::runtime_error where fewer than `bytes` are free in the folder that a run wants to write to.
 void require_room(const std::filesystem::path& folder, double bytes);
 
+/// A file that a killed save_file() left behind, by its name: NAME.PROCESS-NUMBER.new.
+[[nodiscard]] bool left_unfinished(const std::filesystem::path& path);
+
 }  // namespace align
