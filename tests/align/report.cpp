@@ -57,7 +57,7 @@ int main(int argc, char** argv) {
             std::string(method) + ": a curve that begins at iteration 0");
     if (curve.size() < 2) continue;
     const double before = curve.front()["reward"], after = curve.back()["reward"], kl = curve.back()["kl"];
-    const double sampled = frontier(curves["best_of_n"], kl) - before;
+    const double sampled = frontier(curves["best_of_n"], kl) - frontier(curves["best_of_n"], 0);
     std::printf("%-6s gain %.2f deviations at %.2f nats, %.2f of best-of-n's\n", method, (after - before) / deviation,
                 kl, (after - before) / sampled);
     require(after - before >= deviation,
