@@ -80,8 +80,8 @@ void measure(device& d, const contests& all, int repetitions) {
     require(cudaMemcpyAsync(to.data(), from.data(), from.bytes(), cudaMemcpyDeviceToDevice, d.stream),
             "cudaMemcpyAsync");
   };
-  // Before each run, untimed: the device is busy with a copy of 512 MiB while the host queues the run, so that what is timed is the
-  // kernels, not the queueing; and what the run before left in the caches is gone.
+  // Before each run, untimed: the device is busy with a copy of 512 MiB while the host queues the run, so that the
+  // kernels are timed, not the queueing; and what the run before left in the caches is gone.
   const auto lead = [&] {
     require(cudaMemcpyAsync(to.data(), from.data(), std::size_t{1} << 29, cudaMemcpyDeviceToDevice, d.stream),
             "cudaMemcpyAsync");
