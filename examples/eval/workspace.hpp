@@ -64,6 +64,8 @@ class memory<rlhf::host_space> {
       return "memory";
     case rlhf::errc::backend:
       return "backend";
+    case rlhf::errc::type:
+      return "type";
   }
   return "unknown";
 }
