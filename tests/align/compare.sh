@@ -100,7 +100,7 @@ for label in ../up shared guide-2 shared-2; do
 done
 refuses 'not a setting of one algorithm' "$align" compare --algorithms ppo:quick=true --out none
 refuses 'single run' "$align" compare --algorithms ppo --anew --out none
-refuses 'needs --model' "$align" compare --algorithms "ppo:pairs=$align" --out none
+refuses 'needs --model' "$align" compare --algorithms "own=ppo:pairs=$align" --out none
 refuses 'no range' "$align" compare --algorithms ppo --seeds 5..1 --out none
 refuses '1..5' "$align" compare --algorithms ppo --seeds one --out none
 refuses 'the nearest is --seed' "$align" compare --algorithms ppo --sedd 1 --out none
