@@ -1,5 +1,7 @@
 // Worst cases over weights, exactly: closed forms, duality, saddle points, and radii that are too large.
 
+#include <cmath>
+#include <limits>
 #include <string>
 
 #include "rlhf/backend/reference.hpp"
