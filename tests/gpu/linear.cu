@@ -107,6 +107,11 @@ struct problem {
   }
 };
 
+template <class Space>
+struct in {
+  using space = Space;
+};
+
 template <class L, class Step>
 void compare(double tolerance, const Step& step) {
   cublasHandle_t cublas = nullptr;
@@ -114,9 +119,9 @@ void compare(double tolerance, const Step& step) {
   problem<L> want, got;
   rlhf::reference_backend plain;
   rlhf::cuda_backend gpu;
-  REQUIRE(step.template operator()<rlhf::host_space>(want, rlhf::fused_linear<>{.chunk = 40}, plain));
+  REQUIRE(step(in<rlhf::host_space>{}, want, rlhf::fused_linear<>{.chunk = 40}, plain));
   const rlhf::fused_linear<rlhf::cublas_product> fused{.product = {cublas}, .chunk = 40};
-  REQUIRE(step.template operator()<cuda_space>(got, fused, gpu));
+  REQUIRE(step(in<cuda_space>{}, got, fused, gpu));
   REQUIRE(gpu.synchronize());
   const auto near = [&](const auto& a, const auto& b, const char* name) {
     CAPTURE(name);
@@ -135,10 +140,18 @@ void compare(double tolerance, const Step& step) {
 
 template <class L>
 void compare_all(double tolerance) {
-  compare<L>(tolerance, []<class Space>(auto& p, const auto& f, auto& be) { return p.template dpo<Space>(f, be); });
-  compare<L>(tolerance, []<class Space>(auto& p, const auto& f, auto& be) { return p.template ppo<Space>(f, be); });
-  compare<L>(tolerance,
-             []<class Space>(auto& p, const auto& f, auto& be) { return p.template distillation<Space>(f, be); });
+  const auto dpo = [](auto where, auto& p, const auto& f, auto& be) {
+    return p.template dpo<typename decltype(where)::space>(f, be);
+  };
+  const auto ppo = [](auto where, auto& p, const auto& f, auto& be) {
+    return p.template ppo<typename decltype(where)::space>(f, be);
+  };
+  const auto distillation = [](auto where, auto& p, const auto& f, auto& be) {
+    return p.template distillation<typename decltype(where)::space>(f, be);
+  };
+  compare<L>(tolerance, dpo);
+  compare<L>(tolerance, ppo);
+  compare<L>(tolerance, distillation);
 }
 
 }  // namespace

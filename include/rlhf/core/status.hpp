@@ -52,7 +52,7 @@ struct [[nodiscard]] status {
     } else if (code == errc::null || code == errc::memory || code == errc::backend || code == errc::empty_mask) {
       std::snprintf(out.text, sizeof out.text, "%s: %s %s%s%s", function, argument, what, wants ? ", wants " : "",
                     wants ? wants : "");
-    } else if (code == errc::type) {
+    } else if (code == errc::type && wants != nullptr) {
       std::snprintf(out.text, sizeof out.text, "%s: %s is %s, wants %s", function, argument, what, wants);
     } else if (code == errc::shape && wants == nullptr) {
       std::snprintf(out.text, sizeof out.text, "%s: %s has %.10g %s, wants %.10g", function, argument, got, what, want);
