@@ -212,6 +212,8 @@ task pairs_task(const settings& s) {
     t.reward.pairs.margin.push_back(static_cast<float>(record.margin.value_or(2 * record.agreement - 1)));
     t.reward.pairs.probability.push_back(static_cast<float>(record.agreement));
   }
+  if (std::ranges::all_of(t.reward.pairs.probability, [](float p) { return p == 1; }))
+    t.reward.pairs.probability.clear();  // nobody voted
   t.preference = pairs.pairs;
   if (pairs.pairs.chosen.size() > 0) t.algorithms.emplace_back("dpo");
   if (singles.responses.size() > 0) t.algorithms.emplace_back("kto");
