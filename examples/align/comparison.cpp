@@ -1,168 +1,23 @@
 #include "align/comparison.hpp"
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
 #include <initializer_list>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <stdexcept>
 #include <utility>
 
 #include "align/algorithms.hpp"
+#include "align/comparison_runs.hpp"
 #include "align/curves.hpp"
-#include "align/files/bytes.hpp"
 #include "align/files/save.hpp"
-#include "align/report.hpp"
+#include "align/run_folder.hpp"
 
 namespace align {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::ordered_json;
-
-/// A run of the comparison: its settings, and the run that it goes on after.
-struct planned_run {
-  settings how = {};
-  fs::path after = {};
-  std::vector<std::string> after_identity = {};
-  bool only_shared = false;
-  std::string name = {};
-};
-
-/// FNV-1a of some lines, eight digits of it.
-std::string sum_of(const std::vector<std::string>& lines) {
-  std::uint64_t sum = 14695981039346656037u;
-  for (const std::string& line : lines)
-    for (const char c : line + '\n') sum = (sum ^ static_cast<unsigned char>(c)) * 1099511628211u;
-  char text[20];
-  std::snprintf(text, sizeof text, "%08llx", static_cast<unsigned long long>(sum >> 32));
-  return text;
-}
-
-/// Everything that a comparison runs, in order: for each seed what is shared first.
-class schedule {
- public:
-  explicit schedule(const request& asked) : asked_(asked) {
-    for (const std::uint64_t seed : asked.seeds)
-      for (const variant& v : asked.variants) add(v, seed);
-  }
-  [[nodiscard]] const std::vector<planned_run>& runs() const { return runs_; }
-  [[nodiscard]] settings settings_of(const variant& v, std::uint64_t seed) const {
-    settings s = placed(with_options(asked_.run, v.options), v.label, seed);
-    s.algorithms = {v.algorithm};
-    return s;
-  }
-
- private:
-  [[nodiscard]] settings placed(settings s, const std::string& folder, std::uint64_t seed) const {
-    s.seed = seed;
-    s.resume = true;
-    s.anew = false;
-    s.out = (fs::path(asked_.run.out) / folder / ("seed-" + std::to_string(seed))).string();
-    return s;
-  }
-  void add(const variant& v, std::uint64_t seed) {
-    const algorithm_entry& a = *find_algorithm(v.algorithm);
-    planned_run run{settings_of(v, seed), {}, {}, false, v.label};
-    if (a.run != nullptr) {
-      const settings shared = add_shared(v, seed, false);
-      const bool guided = (a.needs & need::guide) != 0 || v.algorithm == "dpo";
-      const settings before = guided ? add_shared(v, seed, true) : shared;
-      run.after = before.out;
-      run.after_identity = identity(before);
-    }
-    runs_.push_back(std::move(run));
-  }
-  /// The shared run that fits a variant.
-  settings add_shared(const variant& v, std::uint64_t seed, bool guide) {
-    settings s = shared_settings(asked_.run, v);
-    if (guide) s.algorithms = {"dpo"};
-    // How often DPO is evaluated matters where it is what is shown.
-    if (guide && v.algorithm == "dpo") s.how.iterations = with_options(asked_.run, v.options).how.iterations;
-    s.seed = 0;
-    const std::string name = name_of(guide ? "guide" : "shared", identity(s));
-    s = placed(s, name, seed);
-    const auto known =
-        std::find_if(runs_.begin(), runs_.end(), [&](const planned_run& r) { return r.how.out == s.out; });
-    if (known == runs_.end()) {
-      planned_run run{s, {}, {}, !guide, name};
-      if (guide) {
-        const settings before = add_shared(v, seed, false);
-        run.after = before.out;
-        run.after_identity = identity(before);
-      }
-      runs_.push_back(std::move(run));
-    }
-    return s;
-  }
-
-  /// The folder of a shared stage with these settings (of seed 0): the one that has them already, whatever it is called; else the
-  /// plain name where nobody has it, and a name by the settings. So the order of the algorithms does not matter.
-  std::string name_of(const std::string& stage, const std::vector<std::string>& kind) {
-    std::map<std::string, std::vector<std::string>>& known = names_[stage];
-    if (known.empty()) known = on_disk(stage);
-    for (const auto& [name, lines] : known)
-      if (includes(lines, kind)) return name;
-    const std::string fresh = known.contains(stage) ? stage + "-" + sum_of(kind) : stage;
-    known[fresh] = kind;
-    return fresh;
-  }
-  /// Are all lines of `kind`, but for the seed, among those of a run?
-  [[nodiscard]] static bool includes(const std::vector<std::string>& run, const std::vector<std::string>& kind) {
-    return std::all_of(kind.begin(), kind.end(), [&](const std::string& line) {
-      return line.rfind("seed=", 0) == 0 || std::find(run.begin(), run.end(), line) != run.end();
-    });
-  }
-  /// The settings of the shared runs that earlier comparisons left here.
-  [[nodiscard]] std::map<std::string, std::vector<std::string>> on_disk(const std::string& stage) const {
-    std::map<std::string, std::vector<std::string>> out;
-    std::error_code none;
-    for (const auto& folder : fs::directory_iterator(asked_.run.out, none)) {
-      const std::string name = folder.path().filename().string();
-      if (name != stage && name.rfind(stage + "-", 0) != 0) continue;
-      for (const auto& seed : fs::directory_iterator(folder.path(), none))
-        if (std::vector<std::string> lines = recorded_settings(seed.path()); !lines.empty()) out[name] = lines;
-    }
-    return out;
-  }
-
-  const request& asked_;
-  std::map<std::string, std::map<std::string, std::vector<std::string>>> names_;  ///< by stage, then by name: settings
-  std::vector<planned_run> runs_;
-};
-
-/// Runs what is not finished yet.
-void finish(const planned_run& run, std::size_t number, std::size_t of) {
-  const std::vector<std::string> same = identity(run.how);
-  const fs::path out = run.how.out;
-  const bool over = holds_finished(out, same) && fs::exists(out / "report.html");  // which is written last
-  std::fprintf(stderr, "[%zu/%zu] %s, seed %llu%s\n", number, of, run.name.c_str(),
-               static_cast<unsigned long long>(run.how.seed), over ? ": finished before" : "");
-  if (over) return;
-  // What a run goes on after is of its own settings, or an error.
-  if (!run.after.empty()) (void)holds_finished(run.after, run.after_identity);
-  const task t = task_of(run.how);
-  require_writable(out);
-  require_room(out, disk_need(run.how, t));
-  run_folder folder({.folder = run.how.out,
-                     .identity = same,
-                     .resume = true,
-                     .anew = false,
-                     .keep = run.how.keep,
-                     .after = run.after});
-  const run_results results = run.only_shared ? prepare_pipeline(run.how, t, folder) : run_pipeline(run.how, t, folder);
-  write_report(run.how, t, results);
-}
-
-/// A finished run from its folder, with the seconds of its clock.
-struct finished_run {
-  run_results results;
-  std::string title, unit;
-  std::uint64_t seed = 0;
-  std::vector<std::string> recorded;  ///< its settings as it recorded them; empty where its checkpoints are gone
-};
 
 /// What a run recorded of a setting that is a whole number; 1 where it did not.
 std::int64_t whole_number_of(const std::vector<std::string>& lines, const std::string& name) {
@@ -178,27 +33,6 @@ void count_once(std::vector<curve_point>& points, std::int64_t epochs) {
   const std::int64_t all = last > points[points.size() - 2].tokens ? last / epochs : last;
   for (curve_point& p : points) p.tokens = std::min(p.tokens, all);
 }
-finished_run read_run(const fs::path& folder) {
-  for (const char* file : {"results.json", "report.json", "summary.json"})
-    if (!fs::exists(folder / file))
-      throw std::runtime_error("compare: " + folder.string() + " holds no finished run: there is no " + file);
-  const auto text = [&](const char* file) {
-    return std::string(as_text(read_whole(folder / file, std::uint64_t{1} << 30)));
-  };
-  finished_run run{
-      results_of(text("results.json"), (folder / "results.json").string()), {}, {}, 0, recorded_settings(folder)};
-  const auto clocked = ordered_json::parse(text("report.json"), nullptr, false);
-  for (std::size_t i = 0; clocked.is_array() && i < std::min(clocked.size(), run.results.points.size()); ++i)
-    run.results.points[i].seconds = clocked[i].value("seconds", 0.0);
-  const auto summary = ordered_json::parse(text("summary.json"), nullptr, false);
-  if (!summary.is_object())
-    throw std::runtime_error("compare: " + (folder / "summary.json").string() + " is no JSON object");
-  run.title = summary.value("task", "");
-  run.unit = summary.value("unit", "response");
-  run.seed = summary.value("seed", std::uint64_t{0});
-  return run;
-}
-
 compared_curve curve_of(const finished_run& run, const std::string& method) {
   const run_results& from = run.results;
   compared_curve c;
@@ -317,7 +151,7 @@ class joined_curves {
       std::size_t before = 0;
       for (std::size_t k = 0; k < kind_of_[i]; ++k) before += kinds[k].name == own.name ? 1u : 0u;
       if (before > 0) {
-        c.label += "-" + std::to_string(before + 1);
+        c.label.append("-").append(std::to_string(before + 1));
         c.title += " (" + std::to_string(before + 1) + ")";
       }
       labels.emplace_back(c.label, c.method);
@@ -339,16 +173,24 @@ class joined_curves {
 
 }  // namespace
 
-void run_comparison(const request& asked) {
-  const schedule plan(asked);
+void run_comparison(request asked) {
   require_writable(asked.run.out);
   for (const auto& file : fs::directory_iterator(asked.run.out))
     if (left_unfinished(file.path())) fs::remove(file.path());  // what a killed one had not written whole
+  comparison all;
+  {
+    const variant& first = asked.variants.front();
+    const settings of_first = with_options(asked.run, first.options);
+    all.price = price_of(first.algorithm, of_first.how);
+    all.maximised = maximises_j(first.algorithm, of_first);
+  }
+  if (!asked.trials.empty()) all.tuning = tune(asked, all.price);
+
+  const schedule plan(asked.run, asked.variants, asked.seeds);
   // Other settings are an error before any work.
   for (const planned_run& run : plan.runs()) (void)holds_finished(run.how.out, identity(run.how));
   for (std::size_t i = 0; i < plan.runs().size(); ++i) finish(plan.runs()[i], i + 1, plan.runs().size());
 
-  comparison all;
   std::vector<std::pair<std::string, std::string>> labels;
   for (const variant& v : asked.variants) labels.emplace_back(v.label, v.algorithm);
   const auto colors = colors_of(labels);
@@ -366,10 +208,6 @@ void run_comparison(const request& asked) {
       all.curves.push_back(std::move(c));
       all.folders.push_back(fs::relative(s.out, asked.run.out).string());
     }
-  const variant& first = asked.variants.front();
-  const settings of_first = plan.settings_of(first, asked.seeds.front());
-  all.price = price_of(first.algorithm, of_first.how);
-  all.maximised = maximises_j(first.algorithm, of_first);
   settings shown = asked.run;
   shown.overoptimise = false;
   for (const std::string& one : identity(shown))

@@ -8,19 +8,14 @@
 
 #include "align/results.hpp"
 #include "align/settings.hpp"
+#include "align/tuning.hpp"
 
 namespace align {
 
-/// Runs each variant with each seed in a folder of its own and joins them:
-///
-///   shared/seed-S      what comes before all methods: the start, its reward, best-of-n; made once
-///   guide/seed-S       DPO's policy, where one of the variants is guided by it or is it; made once
-///   LABEL/seed-S       the rest of a run; its curve is the one of a run of its own
-///   report.html        and the files beside it: all of them together
-///
-/// What is finished stays; what was interrupted goes on to the same bits. Throws std::runtime_error: a folder with a run of other
-/// settings, and what single runs throw.
-void run_comparison(const request& asked);
+/// Chooses settings (tuning.hpp) where there are tries, runs each variant with each seed in a folder of its own
+/// (comparison_runs.hpp) and joins them in report.html and the files beside it. What is finished stays; what was interrupted goes
+/// on to the same bits. Throws std::runtime_error: a folder with a run of other settings, and what single runs throw.
+void run_comparison(request asked);
 
 /// Joins finished runs by method: copies of a curve count once, runs with other settings have a label of their own, made of the
 /// name of their folder. Throws std::runtime_error: a folder without a finished run, runs of different tasks.
@@ -41,12 +36,13 @@ struct comparison {
   std::vector<compared_curve> curves = {};
   std::vector<std::string> folders = {};  ///< of the runs
   std::string settings = {};              ///< of all of them, for the reader; may be empty
+  std::vector<tried> tuning = {};         ///< what settings were chosen among; may be empty
   double price = 0;                       ///< of a nat of KL: J is the reward less what the KL costs
   bool maximised = false;                 ///< J is what the first label maximises
 };
 
-/// Writes report.html, comparison.json, compare.csv (a line a label), curves.csv (means of all evaluations) and report.json (all
-/// points) into `out`. Means over seeds have 95 % intervals of Student's t. The first label is what the others are compared with.
+/// Writes report.html, comparison.json, compare.csv (a line a label), curves.csv (means of all evaluations), report.json (all
+/// points) and, where settings were chosen, tuning.csv into `out`. Means over seeds have 95 % intervals of Student's t. The first label is what the others are compared with.
 void write_joined(const comparison& all, const std::string& out);
 
 }  // namespace align

@@ -437,6 +437,46 @@ ordered_json judged(page& out, const std::vector<group>& groups) {
   return list;
 }
 
+std::string words_of(const tried& t) {
+  std::string out;
+  for (const std::string& option : t.options) out += (out.empty() ? "" : " ") + option;
+  return out.empty() ? "as it is" : out;
+}
+
+/// What settings were chosen among.
+void tuned(page& out, const comparison& all) {
+  out.heading("Settings chosen");
+  std::vector<std::vector<std::string>> rows;
+  for (const tried& t : all.tuning)
+    rows.push_back({escaped(t.label), escaped(words_of(t)), t.failed.empty() ? shown(t.objective, 2) : "diverged",
+                    shown(t.reward, 2), shown(t.kl, 2), t.chosen ? "chosen" : ""});
+  out.table({"", "settings", "J", "reward", "KL, nats", ""}, rows, 2);
+  out.paragraph(
+      "<small>Before the runs of this page, on seeds of their own and the same number for each: the settings "
+      "with the highest J at the last evaluation.</small>");
+}
+ordered_json tuning_json(const comparison& all) {
+  ordered_json list = ordered_json::array();
+  for (const tried& t : all.tuning) {
+    list.push_back({{"method", t.label},
+                    {"options", t.options},
+                    {"objective", json_of(t.objective)},
+                    {"reward", json_of(t.reward)},
+                    {"kl", json_of(t.kl)},
+                    {"chosen", t.chosen}});
+    if (!t.failed.empty()) list.back()["failed"] = t.failed;
+  }
+  return list;
+}
+std::string tuning_csv(const comparison& all) {
+  std::ostringstream out;
+  out << "method,settings,runs,objective,objective_interval,reward,reward_interval,kl,kl_interval,chosen\n";
+  for (const tried& t : all.tuning)
+    out << t.label << ',' << words_of(t) << ',' << t.objective.n << ',' << mean_and_half(t.objective) << ','
+        << mean_and_half(t.reward) << ',' << mean_and_half(t.kl) << ',' << (t.chosen ? 1 : 0) << '\n';
+  return out.str();
+}
+
 std::string curves_csv(const std::vector<group>& groups, const comparison& all) {
   std::ostringstream out;
   out << "method,iteration,runs,reward,reward_interval,kl,kl_interval,tokens\n";
@@ -504,6 +544,7 @@ void write_joined(const comparison& all, const std::string& out_folder) {
         "needs no training: draw n, keep the best.</small>");
   }
   const ordered_json preferences = judged(out, groups);
+  if (!all.tuning.empty()) tuned(out, all);
   out.heading("Runs");
   std::string which;
   for (const std::string& run : all.folders) which += "<li><code>" + escaped(run) + "</code></li>";
@@ -511,11 +552,15 @@ void write_joined(const comparison& all, const std::string& out_folder) {
   if (!all.settings.empty())
     out.raw("<details><summary>All settings</summary><pre>" + escaped(all.settings) + "</pre></details>");
 
-  const ordered_json json = {{"task", all.title},
-                             {"unit", all.unit},
-                             {"seeds", seeds},
-                             {"methods", found.json()},
-                             {"preferences", preferences}};
+  ordered_json json = {{"task", all.title},
+                       {"unit", all.unit},
+                       {"seeds", seeds},
+                       {"methods", found.json()},
+                       {"preferences", preferences}};
+  if (!all.tuning.empty()) {
+    json["tuning"] = tuning_json(all);
+    save_file(folder / "tuning.csv", tuning_csv(all));
+  }
   save_file(folder / "report.json", points.dump(1) + "\n");
   save_file(folder / "comparison.json", json.dump(1) + "\n");
   save_file(folder / "compare.csv", found.csv());

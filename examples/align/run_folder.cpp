@@ -333,9 +333,9 @@ void run_folder::log(const std::string& stage, std::int64_t step, const rlhf::st
     if (vital && !finite) {
       jsonl_ += line + "}\n";
       flush_metrics();
-      throw std::runtime_error(stage + ": at step " + std::to_string(step) + " " + name + " is " + printed(value) +
-                               "; the last good checkpoint is " +
-                               (saved_ > 0 ? newest().string() : "none: there was no checkpoint yet"));
+      throw diverged(stage + ": at step " + std::to_string(step) + " " + name + " is " + printed(value) +
+                     "; the last good checkpoint is " +
+                     (saved_ > 0 ? newest().string() : "none: there was no checkpoint yet"));
     }
   }
   jsonl_ += line + "}\n";

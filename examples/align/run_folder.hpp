@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,11 @@ struct trained_part {
 struct stage_position {
   std::int64_t steps = 0;   ///< updates or iterations done
   std::int64_t tokens = 0;  ///< as curve_point has them
+};
+
+/// A loss or a gradient norm was not finite: training has left all reason, and nothing after it would be worth its time.
+struct diverged : std::runtime_error {
+  using std::runtime_error::runtime_error;
 };
 
 struct run_folder_options {
@@ -79,7 +85,7 @@ class run_folder {
   /// One that says that the run is.
   void finish_run(const run_results& results, double seconds);
 
-  /// Adds the means of some statistics to the metrics. A loss or a gradient norm that is not finite is an error that names the
+  /// Adds the means of some statistics to the metrics. Throws `diverged`: a loss or a gradient norm that is not finite, with the
   /// step and the newest checkpoint.
   void log(const std::string& stage, std::int64_t step, const rlhf::statistics& metrics);
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <numeric>
 #include <set>
 #include <stdexcept>
@@ -380,6 +381,40 @@ std::string with_values(const settings& s, const std::string& text) {
   return out;
 }
 
+/// Nobody may have more tries than another, or be judged by seeds it was chosen on.
+void read_tries(const std::vector<std::string>& tries, const std::string& seeds, request& out) {
+  if (tries.empty() != seeds.empty())
+    throw std::invalid_argument(seeds.empty() ? "--tries wants --tuning-seeds to choose by"
+                                              : "--tuning-seeds wants --tries to choose among");
+  if (tries.empty()) return;
+  out.tuning_seeds = seeds_of(seeds);
+  for (const std::uint64_t seed : out.tuning_seeds)
+    if (std::find(out.seeds.begin(), out.seeds.end(), seed) != out.seeds.end())
+      throw std::invalid_argument("--tuning-seeds: " + std::to_string(seed) +
+                                  " is one of --seeds: settings are chosen on other seeds than they are reported on");
+  std::map<std::string, std::size_t> count;
+  for (const variant& v : out.variants) count[v.label] = 0;
+  for (const std::string& text : tries) {
+    trial t = trial_of(text, out.variants);
+    for (const trial& known : out.trials)
+      if (known.label == t.label && known.options == t.options)
+        throw std::invalid_argument("--tries: `" + text + "` is there twice");
+    const auto v = std::find_if(out.variants.begin(), out.variants.end(),
+                                [&](const variant& one) { return one.label == t.label; });
+    settings own = with_options(out.run, with_trial(*v, t).options);
+    own.overoptimise = false;
+    if (const std::string wrong = contradiction(own); !wrong.empty())
+      throw std::invalid_argument("--tries: `" + text + "`: " + wrong);
+    ++count[t.label];
+    out.trials.push_back(std::move(t));
+  }
+  const std::size_t first = count[out.variants.front().label];
+  for (const auto& [label, n] : count)
+    if (n != first)
+      throw std::invalid_argument("--tries: `" + out.variants.front().label + "` has " + std::to_string(first) + ", `" +
+                                  label + "` has " + std::to_string(n) + ": wants as many for each label");
+}
+
 }  // namespace
 
 settings with_options(const settings& s, const std::vector<std::string>& options) {
@@ -445,6 +480,30 @@ variant variant_of(const std::string& text) {
                                   "`");
     }
     out.options.push_back(own + parts[i].substr(value));
+  }
+  return out;
+}
+
+trial trial_of(const std::string& text, const std::vector<variant>& variants) {
+  const std::string label = text.substr(0, text.find(':'));
+  const auto it = std::find_if(variants.begin(), variants.end(), [&](const variant& v) { return v.label == label; });
+  if (it == variants.end()) {
+    std::vector<std::string> labels;
+    for (const variant& v : variants) labels.push_back(v.label);
+    throw std::invalid_argument("--tries: no algorithm here has the label `" + label + "` of `" + text +
+                                "`; the nearest is `" + nearest(labels, label) + "`");
+  }
+  if (label == text) throw std::invalid_argument("--tries: `" + text + "` has no setting: LABEL:SETTING=VALUE");
+  trial out{label, variant_of(label + "=" + it->algorithm + text.substr(label.size())).options};
+  return out;
+}
+
+variant with_trial(const variant& v, const trial& t) {
+  variant out = v;
+  for (const std::string& option : t.options) {
+    const std::string name = option.substr(0, option.find('=') + 1);
+    std::erase_if(out.options, [&](const std::string& own) { return own.rfind(name, 0) == 0; });
+    out.options.push_back(option);
   }
   return out;
 }
@@ -551,6 +610,17 @@ request read_command_line(int argc, char** argv) {
       ->delimiter(',')
       ->allow_extra_args(false);
   compare->add_option("--seeds", seeds, "1..5 or 1,3,7..9")->capture_default_str();
+  std::vector<std::string> tries;
+  std::string tuning_seeds;
+  compare
+      ->add_option(
+          "--tries", tries,
+          "LABEL:SETTING=VALUE..., several with commas, as many for each label: other settings, tried with the "
+          "label's own on --tuning-seeds before all; each label goes on with those of the highest J (reward less "
+          "the first one's price of KL)")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  compare->add_option("--tuning-seeds", tuning_seeds, "seeds to choose settings by, none of --seeds");
   compare->fallthrough();  // all options above hold for every algorithm
   CLI::App* const values =
       app.add_subcommand("values",
@@ -646,6 +716,7 @@ request read_command_line(int argc, char** argv) {
       out.seeds = seeds_of(seeds);
       if (!out.run.algorithms.empty())
         throw std::invalid_argument("--algorithm is of a single run: compare takes --algorithms");
+      read_tries(tries, tuning_seeds, out);
     } catch (const std::invalid_argument& trouble) {
       out.exit = refuse(trouble.what());
     }

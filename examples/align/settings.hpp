@@ -54,6 +54,12 @@ struct variant {
   std::vector<std::string> options = {};  ///< `name=value`, beside the settings that all have
 };
 
+/// Settings to try for one label of a comparison, in place of its own.
+struct trial {
+  std::string label = {};
+  std::vector<std::string> options = {};
+};
+
 /// How values and gradients are measured: see value_study.hpp.
 struct value_study {
   std::vector<std::int64_t> rollouts = {1, 2, 4, 9, 16};  ///< the K of VinePPO
@@ -69,6 +75,8 @@ struct request {
   std::vector<std::string> compare = {};  ///< folders of finished runs to join; then nothing is trained
   std::vector<variant> variants = {};     ///< to be run with every seed, and joined
   std::vector<std::uint64_t> seeds = {};
+  std::vector<trial> trials = {};  ///< each label has as many; empty: nothing is tuned
+  std::vector<std::uint64_t> tuning_seeds = {};
   bool values = false;  ///< measure values and gradients
   value_study study = {};
   int exit = -1;  ///< 0 or more: nothing is left to do (help, --print-config, an error)
@@ -83,6 +91,10 @@ struct request {
 /// `[LABEL=]ALGORITHM[:NAME=VALUE]...`; a name may leave out the algorithm's own: `rto:mode=semi` is `rto:rto-mode=semi`. Throws
 /// std::invalid_argument.
 [[nodiscard]] variant variant_of(const std::string& text);
+/// `LABEL:NAME=VALUE...`, of one of the variants. Throws std::invalid_argument.
+[[nodiscard]] trial trial_of(const std::string& text, const std::vector<variant>& variants);
+/// The same label with the trial's settings in the place of its own.
+[[nodiscard]] variant with_trial(const variant& v, const trial& t);
 /// `1..5` or `1,3,7..9`: whole numbers, each once. Throws std::invalid_argument.
 [[nodiscard]] std::vector<std::uint64_t> seeds_of(const std::string& text);
 /// The settings of a comparison without those that only methods read, DPO's excepted: what comes before all methods depends on

@@ -67,6 +67,31 @@ grep -q '^rebel,2,' whole/compare.csv || die "no REBEL: $(cat whole/compare.csv)
 refuses 'was `ppo-kl=0.3`, and now is `ppo-kl=0.1`' "$align" compare "${tiny[@]}" --ppo-kl 0.1 --algorithms ppo --seeds 1 --out whole
 refuses 'was `rto-mode=semi`' "$align" compare "${tiny[@]}" --algorithms semi_rto=rto:mode=eos --seeds 1 --out whole
 
+# Settings chosen on other seeds, as many for each label, by the highest J; the rest of the comparison is of those. What diverges
+# is no candidate.
+tuned=(compare "${tiny[@]}" --algorithms ppo,dpo --seeds 1 --tuning-seeds 7..8
+  --tries ppo:rate=1e-9,ppo:rate=1e6,dpo:rate=1e-9,dpo:rate=1e6:epochs=40:batch=8 --out tuned)
+"$align" "${tuned[@]}" >log 2>&1 || die "$(cat log)"
+[[ $(grep -c . tuned/tuning.csv) == 7 ]] || die "not six tries: $(cat tuned/tuning.csv)"
+awk -F, 'NR > 1 { chosen[$1] += $10; if ($10) j[$1] = $4; if ($3 > 0 && (!($1 in best) || $4 > best[$1])) best[$1] = $4 }
+  END { exit !(chosen["ppo"] == 1 && chosen["dpo"] == 1 && j["ppo"] == best["ppo"] && j["dpo"] == best["dpo"]) }' tuned/tuning.csv ||
+  die "chosen badly: $(cat tuned/tuning.csv)"
+grep -q '^ppo,ppo-rate=1e6,2,.*,0$' tuned/tuning.csv || die "a rate beyond reason was chosen: $(cat tuned/tuning.csv)"
+grep -q '^dpo,dpo-rate=1e6 dpo-epochs=40 dpo-batch=8,0,,,' tuned/tuning.csv || die "what diverged has a J: $(cat tuned/tuning.csv)"
+grep -qF 'Settings chosen' tuned/report.html || die "the report does not say what was chosen"
+chosen=$(awk -F, '$1 == "dpo" && $10 { print $2 }' tuned/tuning.csv)
+folder=tuned/tuning/dpo/$([[ $chosen == 'as it is' ]] && echo as-it-is || echo "${chosen//=/-}")
+[[ -s $folder/seed-8/report.html ]] || die "no run of what was chosen for DPO, $folder"
+"$align" "${tuned[@]}" >log 2>&1 || die "$(cat log)"
+[[ $(grep -c 'finished before' log) -ge 12 ]] || die "what was tried is tried again: $(cat log)"
+refuses '`ppo` has 1, `dpo` has 0' "$align" compare --algorithms ppo,dpo --tries ppo:rate=1e-4 --tuning-seeds 9 --out none
+refuses 'is one of --seeds' "$align" compare --algorithms ppo --tries ppo:rate=1e-4 --tuning-seeds 5 --out none
+refuses 'wants --tuning-seeds' "$align" compare --algorithms ppo --tries ppo:rate=1e-4 --out none
+refuses 'wants --tries' "$align" compare --algorithms ppo --tuning-seeds 9 --out none
+refuses 'the nearest is `ppo`' "$align" compare --algorithms ppo --tries pp:rate=1e-4 --tuning-seeds 9 --out none
+refuses 'the nearest is `ppo-rate`' "$align" compare --algorithms ppo --tries ppo:ratee=1e-4 --tuning-seeds 9 --out none
+refuses 'there twice' "$align" compare --algorithms ppo --tries ppo:rate=1e-4,ppo:rate=1e-4 --tuning-seeds 9 --out none
+
 # From a file, and over it.
 cat >comparison.toml <<'TOML'
 quick = true
@@ -84,6 +109,8 @@ for file in "$sets_of"/*.toml; do
   mode=compare
   [[ $file != */values.toml ]] || mode=values
   refuses 'is not like 1..5' "$align" $mode --config "$file" --seeds none --out none
+  # CLI11 2.1 reads an array over several lines only if its first element stands beside its name.
+  ! grep -n '= \[$' "$file" || die "an array of $file begins on a line of its own"
   sets=$((sets + 1))
 done
 [[ $sets -ge 7 ]] || die "$sets comparisons in $sets_of"
