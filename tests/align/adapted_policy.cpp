@@ -6,6 +6,7 @@
 #include <ranges>
 #include <vector>
 
+#include "align/responses.hpp"
 #include "rlhf/backend/reference.hpp"
 #include "rlhf/policy/adapters_off.hpp"
 #include "support/catch.hpp"
@@ -14,17 +15,6 @@ namespace {
 
 const align::transformer_options sizes{
     .vocabulary = 13, .dimension = 24, .hidden = 20, .layers = 2, .heads = 4, .kv_heads = 2, .context = 12};
-
-rlhf::responses some_responses() {
-  rlhf::responses out;
-  for (int i = 0; i < 4; ++i) {
-    std::vector<std::int32_t> prompt{0}, response;
-    for (int t = 0; t < i; ++t) prompt.push_back(2 + (5 * i + t) % 11);
-    for (int t = 0; t < 3 + i; ++t) response.push_back(1 + (7 * t + 3 * i) % 12);
-    out.add(prompt, response);
-  }
-  return out;
-}
 
 struct world {
   rlhf::reference_backend cpu;

@@ -8,25 +8,14 @@
 #include "rlhf/theory/soft_value.hpp"
 #include "rlhf/theory/token_tree.hpp"
 #include "support/catch.hpp"
+#include "support/refusal.hpp"
+#include "theory/vectors.hpp"
 
 namespace {
 
 using namespace rlhf;
 using namespace rlhf::theory;
-
-template <class F>
-std::string refusal(F&& f) {
-  try {
-    f();
-  } catch (const std::exception& trouble) {
-    return trouble.what();
-  }
-  return "no refusal";
-}
-
-vector of(std::initializer_list<double> x) { return vector_of(std::vector<double>(x)); }
-vector logs(std::initializer_list<double> x) { return of(x).array().log(); }
-double distance(const vector& a, const vector& b) { return (a - b).cwiseAbs().maxCoeff(); }
+using namespace theory_tests;
 
 table normals(std::uint64_t seed, std::int64_t n) {
   const random_numbers numbers({seed, 5});

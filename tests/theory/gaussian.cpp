@@ -4,21 +4,12 @@
 
 #include "rlhf/theory/gaussian_learning.hpp"
 #include "support/catch.hpp"
+#include "support/refusal.hpp"
 
 namespace {
 
 using namespace rlhf;
 using namespace rlhf::theory;
-
-template <class F>
-std::string refusal(F&& f) {
-  try {
-    f();
-  } catch (const std::exception& trouble) {
-    return trouble.what();
-  }
-  return "no refusal";
-}
 
 gaussian_steps denoiser() {
   gaussian_steps policy({0.8, 0.5, 0.3});

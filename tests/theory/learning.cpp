@@ -16,35 +16,16 @@
 #include "rlhf/theory/value_incentive.hpp"
 #include "rlhf/theory/zeroth_order.hpp"
 #include "support/catch.hpp"
+#include "support/refusal.hpp"
+#include "theory/vectors.hpp"
 
 namespace {
 
 using namespace rlhf;
 using namespace rlhf::theory;
+using namespace theory_tests;
 
-template <class F>
-std::string refusal(F&& f) {
-  try {
-    f();
-  } catch (const std::exception& trouble) {
-    return trouble.what();
-  }
-  return "no refusal";
-}
-
-vector of(std::initializer_list<double> x) { return vector_of(std::vector<double>(x)); }
-double distance(const vector& a, const vector& b) { return (a - b).cwiseAbs().maxCoeff(); }
-
-vector normal(std::uint64_t seed, Eigen::Index n) {
-  const random_numbers numbers({seed, 6});
-  vector out(n);
-  for (Eigen::Index i = 0; i < n; ++i) out[i] = numbers.normal({.position = static_cast<std::uint32_t>(i)});
-  return out;
-}
-matrix normal(std::uint64_t seed, Eigen::Index rows, Eigen::Index columns) {
-  const vector x = normal(seed, rows * columns);
-  return Eigen::Map<const matrix>(x.data(), rows, columns);
-}
+constexpr normals_of normal{6};
 matrix preferences_of(const vector& reward) {
   matrix p(reward.size(), reward.size());
   for (Eigen::Index a = 0; a < reward.size(); ++a)

@@ -10,34 +10,16 @@
 #include "rlhf/theory/online_preferences.hpp"
 #include "rlhf/theory/robust_learning.hpp"
 #include "support/catch.hpp"
+#include "support/refusal.hpp"
+#include "theory/vectors.hpp"
 
 namespace {
 
 using namespace rlhf;
 using namespace rlhf::theory;
+using namespace theory_tests;
 
-template <class F>
-std::string refusal(F&& f) {
-  try {
-    f();
-  } catch (const std::exception& trouble) {
-    return trouble.what();
-  }
-  return "no refusal";
-}
-
-vector of(std::initializer_list<double> x) { return vector_of(std::vector<double>(x)); }
-double distance(const vector& a, const vector& b) { return (a - b).cwiseAbs().maxCoeff(); }
-vector normal(std::uint64_t seed, Eigen::Index n) {
-  const random_numbers numbers({seed, 9});
-  vector out(n);
-  for (Eigen::Index i = 0; i < n; ++i) out[i] = numbers.normal({.position = static_cast<std::uint32_t>(i)});
-  return out;
-}
-matrix normal(std::uint64_t seed, Eigen::Index rows, Eigen::Index columns) {
-  const vector x = normal(seed, rows * columns);
-  return Eigen::Map<const matrix>(x.data(), rows, columns);
-}
+constexpr normals_of normal{9};
 
 constexpr auto open = weight_search::answer::open, base = weight_search::answer::base,
                top_alone = weight_search::answer::top_alone;

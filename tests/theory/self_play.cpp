@@ -5,36 +5,16 @@
 
 #include "rlhf/theory/self_play_learning.hpp"
 #include "support/catch.hpp"
+#include "support/refusal.hpp"
+#include "theory/vectors.hpp"
 
 namespace {
 
 using namespace rlhf;
 using namespace rlhf::theory;
+using namespace theory_tests;
 
-template <class F>
-std::string refusal(F&& f) {
-  try {
-    f();
-  } catch (const std::exception& trouble) {
-    return trouble.what();
-  }
-  return "no refusal";
-}
-
-vector of(std::initializer_list<double> x) { return vector_of(std::vector<double>(x)); }
-vector logs(std::initializer_list<double> x) { return of(x).array().log(); }
-double distance(const vector& a, const vector& b) { return (a - b).cwiseAbs().maxCoeff(); }
-
-vector normal(std::uint64_t seed, Eigen::Index n) {
-  const random_numbers numbers({seed, 8});
-  vector out(n);
-  for (Eigen::Index i = 0; i < n; ++i) out[i] = numbers.normal({.position = static_cast<std::uint32_t>(i)});
-  return out;
-}
-matrix normal(std::uint64_t seed, Eigen::Index rows, Eigen::Index columns) {
-  const vector x = normal(seed, rows * columns);
-  return Eigen::Map<const matrix>(x.data(), rows, columns);
-}
+constexpr normals_of normal{8};
 
 /// A random game of n responses, n odd, and the only policy that loses to none of them: for skew-symmetric B and any p with
 /// sum 1, A = B - (Bp)1^T + 1(Bp)^T is skew-symmetric with Ap = 0.

@@ -165,22 +165,13 @@ template <class L, class Space>
             static_cast<double>(depth),
             static_cast<double>(head.depth()),
             nullptr};
-  if (head.tokens() > 1 && head.hidden.pitch < head.hidden.columns)
-    return {errc::stride,
-            name,
-            hidden,
-            "has a pitch of",
-            static_cast<double>(head.hidden.pitch),
-            0,
-            "rows that do not overlap"};
-  if (head.weight.rows > 1 && head.weight.pitch < head.weight.columns)
-    return {errc::stride,
-            name,
-            weight,
-            "has a pitch of",
-            static_cast<double>(head.weight.pitch),
-            0,
-            "rows that do not overlap"};
+  const auto rows_apart = [&](const char* argument, const auto& rows) -> status {
+    if (rows.rows <= 1 || rows.pitch >= rows.columns) return {};
+    return {
+        errc::stride, name, argument, "has a pitch of", static_cast<double>(rows.pitch), 0, "rows that do not overlap"};
+  };
+  if (auto s = rows_apart(hidden, head.hidden); !s) return s;
+  if (auto s = rows_apart(weight, head.weight); !s) return s;
   if (head.bias && head.bias.extent != head.columns())
     return remark::shape(name, bias, head.bias.extent, head.columns());
   if (head.bias && head.bias.stride != 1)

@@ -38,25 +38,38 @@ struct comparisons {
   return out;
 }
 
+namespace detail {
+
+/// Does a walk from item 0 come to all `items`? `neighbours(a, visit)` calls `visit(b)` for every b one step from a.
+template <class Neighbours>
+[[nodiscard]] bool reaches_all(Eigen::Index items, const Neighbours& neighbours) {
+  std::vector<char> seen(static_cast<std::size_t>(items), 0);
+  std::vector<Eigen::Index> open{0};
+  seen[0] = 1;
+  std::size_t count = 1;
+  while (!open.empty()) {
+    const Eigen::Index a = open.back();
+    open.pop_back();
+    neighbours(a, [&](Eigen::Index b) {
+      if (at(seen, b)) return;
+      at(seen, b) = 1;
+      ++count;
+      open.push_back(b);
+    });
+  }
+  return count == seen.size();
+}
+
+}  // namespace detail
+
 /// Where every response is reached from every other along "beat": only then does the likelihood of a free score for each
 /// response have a maximum. Source: Ford 1957; Hunter 2004, assumption 1.
 [[nodiscard]] inline bool strongly_connected(const matrix& wins) {
   const auto reaches_all = [&](bool forward) {
-    std::vector<char> seen(static_cast<std::size_t>(wins.rows()), 0);
-    std::vector<Eigen::Index> open{0};
-    seen[0] = 1;
-    std::size_t count = 1;
-    while (!open.empty()) {
-      const Eigen::Index a = open.back();
-      open.pop_back();
+    return detail::reaches_all(wins.rows(), [&](Eigen::Index a, const auto& visit) {
       for (Eigen::Index b = 0; b < wins.rows(); ++b)
-        if ((forward ? wins(a, b) : wins(b, a)) > 0 && !detail::at(seen, b)) {
-          detail::at(seen, b) = 1;
-          ++count;
-          open.push_back(b);
-        }
-    }
-    return count == seen.size();
+        if ((forward ? wins(a, b) : wins(b, a)) > 0) visit(b);
+    });
   };
   return wins.rows() > 0 && reaches_all(true) && reaches_all(false);
 }
@@ -195,17 +208,9 @@ struct sparse_wins {
     std::vector<std::vector<Eigen::Index>> next(static_cast<std::size_t>(wins.items));
     for (const win_count& w : wins.counts)
       if (w.count > 0) detail::at(next, forward ? w.winner : w.loser).push_back(forward ? w.loser : w.winner);
-    std::vector<char> seen(next.size(), 0);
-    std::vector<Eigen::Index> open{0};
-    seen[0] = 1;
-    std::size_t count = 1;
-    while (!open.empty()) {
-      const Eigen::Index a = open.back();
-      open.pop_back();
-      for (const Eigen::Index b : detail::at(next, a))
-        if (!detail::at(seen, b)) detail::at(seen, b) = 1, ++count, open.push_back(b);
-    }
-    return count == seen.size();
+    return detail::reaches_all(wins.items, [&](Eigen::Index a, const auto& visit) {
+      for (const Eigen::Index b : detail::at(next, a)) visit(b);
+    });
   };
   return wins.items > 0 && reaches_all(true) && reaches_all(false);
 }
