@@ -88,6 +88,7 @@ class adapted_policy {
       scalar_head_backward<float>(m.work, part.rows, head(), grad_value.subspan(done, part.rows.size()), m.d_hidden,
                                   std::span(gradient_).subspan(head_));
       model.backward(*pool_, m.work, {.rows = part.rows, .logits = m.logits, .hidden = m.d_hidden}, slope_);
+      m.count();
       done += part.rows.size();
     });
     for (const adapter& one : adapters_) descend(one);
@@ -108,6 +109,8 @@ class adapted_policy {
 
   /// W + B A of every matrix, from the parameters as they are now.
   void merge() {
+    memory_->count_copy(on_.parameters());
+    memory_->count_copy(slope_);
     const std::span<const float> base = off_.model().parameters;
     const std::span<float> to = on_.parameters();
     for (const adapter& one : adapters_) {

@@ -2,6 +2,7 @@
 // Memory for activations: it only grows, so that a training loop allocates in its first step and never again.
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <mutex>
@@ -19,6 +20,7 @@ class buffer {
   buffer() = default;
 
   void reserve(std::ptrdiff_t elements) {
+    asked_ = elements;
     if (elements <= capacity_) return;
     const std::size_t bytes = (static_cast<std::size_t>(elements) * sizeof(Scalar) + 63) / 64 * 64 + 64;
     memory_.reset();
@@ -29,6 +31,8 @@ class buffer {
   }
 
   [[nodiscard]] Scalar* data() const { return memory_.get(); }
+  /// What was last asked for; what is held may be more, from before.
+  [[nodiscard]] std::int64_t bytes() const { return asked_ * static_cast<std::int64_t>(sizeof(Scalar)); }
 
  private:
   struct release {
@@ -36,7 +40,7 @@ class buffer {
   };
 
   std::unique_ptr<Scalar, release> memory_;
-  std::ptrdiff_t capacity_ = 0;
+  std::ptrdiff_t capacity_ = 0, asked_ = 0;
 };
 
 /// Cuts aligned pieces off a buffer.
@@ -74,6 +78,12 @@ class scratch_memory {
       memory.reserve(elements);
       idle_.push_back(memory.data());
     }
+  }
+
+  [[nodiscard]] std::int64_t bytes() const {
+    std::int64_t sum = 0;
+    for (const auto& memory : buffers_) sum += memory.bytes();
+    return sum;
   }
 
   /// Holds a buffer as long as it lives.

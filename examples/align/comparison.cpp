@@ -41,6 +41,8 @@ compared_curve curve_of(const finished_run& run, const std::string& method) {
   if (learns_from_a_fixed_set(method)) count_once(c.points, whole_number_of(run.recorded, "dpo-epochs"));
   c.best_of_n = curve(from.points, "best_of_n");
   if (const auto it = from.figures.find("reward_deviation"); it != from.figures.end()) c.deviation = it->second;
+  if (const auto it = from.memory.find(method); it != from.memory.end()) c.memory = it->second;
+  if (const auto it = from.peaks.find(method); it != from.peaks.end()) c.peak = it->second;
   return c;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,6 +30,8 @@ struct compared_curve {
   std::vector<curve_point> best_of_n = {};         ///< of the same start
   double deviation = 1;                            ///< of the start's rewards
   std::map<std::string, std::string> judged = {};  ///< how held-out preferences were ranked, as JSON
+  std::optional<method_memory> memory = {};        ///< none: an earlier version's run, or nothing was trained
+  std::int64_t peak = 0;                           ///< resident bytes; 0 where it is not known
 };
 
 struct comparison {

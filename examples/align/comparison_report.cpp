@@ -179,6 +179,24 @@ figure promises(const comparison& all, const std::vector<group>& groups) {
   return f;
 }
 
+/// In MiB, over the runs that recorded it.
+struct memory_summary {
+  spread trainable, frozen, activations, peak;
+};
+memory_summary memory_over(const group& g) {
+  std::vector<double> trainable, frozen, activations, peak;
+  const auto mebibytes = [](std::int64_t bytes) { return static_cast<double>(bytes) / 1048576; };
+  for (const compared_curve* c : g.runs) {
+    if (c->memory) {
+      trainable.push_back(mebibytes(c->memory->trainable));
+      frozen.push_back(mebibytes(c->memory->frozen));
+      activations.push_back(mebibytes(c->memory->activations));
+    }
+    if (c->peak > 0) peak.push_back(mebibytes(c->peak));
+  }
+  return {spread_of(trainable), spread_of(frozen), spread_of(activations), spread_of(peak)};
+}
+
 /// What is said of a label.
 struct summary {
   const group* of;
@@ -186,6 +204,7 @@ struct summary {
   spread objective, iterations;  ///< J, and iterations to the first one's
   spread promised, peak, peak_kl;
   std::vector<spread> at_kl;
+  memory_summary memory;
 };
 
 class table_of_summaries {
@@ -265,6 +284,7 @@ class table_of_summaries {
         escaped(first_) +
         ", as a share of what that one had needed; where not every run comes so far, of those that do. Seconds: "
         "learning alone, without evaluation and without what is shared (start, reward, a guide's DPO).</small>");
+    show_memory(out);
   }
   [[nodiscard]] std::string csv() const {
     std::ostringstream out;
@@ -277,6 +297,8 @@ class table_of_summaries {
     for (const double level : levels_)
       out << ",reward_at_" << fixed(level, 1) << ",reward_at_" << fixed(level, 1) << "_interval,reward_at_"
           << fixed(level, 1) << "_runs";
+    for (const char* what : {"trainable", "frozen", "activations", "peak"})
+      out << ',' << what << "_mib," << what << "_mib_interval";
     out << '\n';
     for (const summary& s : rows_) {
       out << s.of->label << ',' << s.of->runs.size() << ',' << mean_and_half(s.reward) << ',' << mean_and_half(s.kl)
@@ -286,6 +308,8 @@ class table_of_summaries {
           << mean_and_half(s.iterations) << ',' << s.iterations.n << ',' << mean_and_half(s.promised) << ','
           << mean_and_half(s.peak) << ',' << mean_and_half(s.peak_kl);
       for (const spread& one : s.at_kl) out << ',' << mean_and_half(one) << ',' << one.n;
+      for (const spread& one : {s.memory.trainable, s.memory.frozen, s.memory.activations, s.memory.peak})
+        out << ',' << mean_and_half(one);
       out << '\n';
     }
     return out.str();
@@ -310,6 +334,10 @@ class table_of_summaries {
                           {"highest", json_of(s.peak)},
                           {"highest_kl", json_of(s.peak_kl)}};
       for (std::size_t i = 0; i < levels_.size(); ++i) one["reward_at"][fixed(levels_[i], 1)] = json_of(s.at_kl[i]);
+      one["memory_mib"] = {{"trainable", json_of(s.memory.trainable)},
+                           {"frozen", json_of(s.memory.frozen)},
+                           {"activations", json_of(s.memory.activations)},
+                           {"peak", json_of(s.memory.peak)}};
       list.push_back(std::move(one));
     }
     return list;
@@ -317,6 +345,22 @@ class table_of_summaries {
 
  private:
   static constexpr double infinity = std::numeric_limits<double>::infinity();
+
+  void show_memory(page& out) const {
+    const auto known = [](const summary& s) { return s.memory.trainable.n + s.memory.peak.n > 0; };
+    if (std::none_of(rows_.begin(), rows_.end(), known)) return;
+    std::vector<std::vector<std::string>> cells;
+    for (const summary& s : rows_)
+      cells.push_back({escaped(s.of->title), shown(s.memory.trainable, 2), shown(s.memory.frozen, 2),
+                       shown(s.memory.activations, 1), shown(s.memory.peak, 0)});
+    out.heading("Memory, MiB");
+    out.table({"", "trainable", "frozen", "activations", "peak"}, cells);
+    out.paragraph(
+        "<small>Of the method's own loop. Trainable: parameters, gradients and two moments of all that learns. Frozen: "
+        "parameters of what is only read (reference, reward model, guide, frozen values). Activations: the most that "
+        "passes needed beside them, kept activations, logits and workspaces. Peak: resident memory of the process, "
+        "with data, samplers and evaluation. A dash: the run did not record it.</small>");
+  }
 
   [[nodiscard]] summary look(const group& g, const group& reference) const {
     std::vector<double> reward, kl, gain, share, seconds, each, tokens, ahead, sooner, objective, iterations, promised,
@@ -367,7 +411,8 @@ class table_of_summaries {
               spread_of(promised),
               spread_of(peak),
               spread_of(peak_kl),
-              {}};
+              {},
+              memory_over(g)};
     for (const auto& one : at_kl) s.at_kl.push_back(spread_of(one));
     return s;
   }

@@ -159,6 +159,10 @@ finished_run read_run(const fs::path& folder) {
   run.title = summary.value("task", "");
   run.unit = summary.value("unit", "response");
   run.seed = summary.value("seed", std::uint64_t{0});
+  if (summary.contains("memory")) run.results.memory = memory_of(summary["memory"].dump());
+  if (summary.contains("peak_bytes") && summary["peak_bytes"].is_object())
+    for (const auto& [method, bytes] : summary["peak_bytes"].items())
+      if (bytes.is_number()) run.results.peaks[method] = bytes;
   return run;
 }
 

@@ -51,7 +51,7 @@ class schedule {
 /// std::runtime_error: a folder with a run of other settings, and what single runs throw.
 void finish(const planned_run& run, std::size_t number, std::size_t of);
 
-/// A finished run from its folder, with the seconds of its clock.
+/// A finished run from its folder, with the seconds of its clock and what is known of its memory.
 struct finished_run {
   run_results results;
   std::string title, unit;

@@ -109,6 +109,7 @@ std::uint64_t score_part(Backend& backend, rlhf::thread_pool& pool, const langua
   model.logits(pool, memory.work, part.rows, memory.logits);
   rlhf::or_throw(rlhf::token_logp(backend, {.logits = {memory.logits.data(), rows, vocabulary}, .target = part.targets},
                                   {.logp = memory.logp, .lse = memory.lse}));
+  memory.count();
   return keep == activation_storage::none ? 0 : memory.pass;
 }
 /// The logits of that pass become the gradient of the loss by them, given that by the log-probabilities.
@@ -152,12 +153,7 @@ class language_policy {
  public:
   language_policy(Backend& backend, rlhf::thread_pool& pool, language_model<float> model, sampling_limits limits = {},
                   std::shared_ptr<pass_memory> memory = std::make_shared<pass_memory>())
-      : backend_(&backend),
-        pool_(&pool),
-        model_(std::move(model)),
-        limits_(limits),
-        gradient_(model_.parameters.size()),
-        memory_(std::move(memory)) {}
+      : backend_(&backend), pool_(&pool), model_(std::move(model)), limits_(limits), memory_(std::move(memory)) {}
 
   /// From now on its passes use that memory; returns the one before.
   std::shared_ptr<pass_memory> use(std::shared_ptr<pass_memory> memory) {
@@ -167,9 +163,14 @@ class language_policy {
 
   [[nodiscard]] const language_model<float>& model() const { return model_; }
   [[nodiscard]] std::span<float> parameters() { return model_.parameters; }
-  [[nodiscard]] std::span<float> gradient() { return gradient_; }
+  /// Who only scores has none.
+  [[nodiscard]] std::span<float> gradient() {
+    gradient_.resize(model_.parameters.size());
+    return gradient_;
+  }
 
   void log_probs(const rlhf::responses& batch, std::span<float> out) {
+    memory_->count_model(model_.parameters);
     last_ = fitted(batch, model_.net.options().context);
     std::size_t done = 0;
     const activation_storage keep = kept_of(last_, memory_->limits);
@@ -189,7 +190,8 @@ class language_policy {
       if (!m.holds(pass_)) pass_ = score_part(*backend_, *pool_, model_, part, to_go_back(m.limits), m);
       logits_to_gradient(*backend_, part, grad_logp.subspan(done), m);
       pass_ = 0;  // the logits hold their gradient now
-      model_.backward(*pool_, m.work, {.rows = part.rows, .logits = m.logits}, gradient_);
+      model_.backward(*pool_, m.work, {.rows = part.rows, .logits = m.logits}, gradient());
+      m.count();
       done += part.rows.size();
     });
   }
@@ -224,6 +226,8 @@ class language_policy {
   };
   [[nodiscard]] rlhf::responses draw(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key,
                                      sampling_limits limits, const way_to_draw& how) {
+    memory_->count_model(model_.parameters);
+    if (how.mixed.other != nullptr) memory_->count_model(how.mixed.other->parameters);
     token_sequences starts;
     for (const auto& prompt : prompts) starts.append(prompt);
     const rollout<float> drawn = align::sample(*pool_, model_, starts,
@@ -259,11 +263,7 @@ class scalar_policy {
   /// `reads_last` false: values are asked for sequences whose last token does not count, and may not fit the context.
   scalar_policy(rlhf::thread_pool& pool, scalar_model<float> model, bool reads_last = true,
                 std::shared_ptr<pass_memory> memory = std::make_shared<pass_memory>())
-      : pool_(&pool),
-        model_(std::move(model)),
-        gradient_(model_.parameters.size()),
-        memory_(std::move(memory)),
-        reads_last_(reads_last) {}
+      : pool_(&pool), model_(std::move(model)), memory_(std::move(memory)), reads_last_(reads_last) {}
 
   /// From now on its passes use that memory; returns the one before.
   std::shared_ptr<pass_memory> use(std::shared_ptr<pass_memory> memory) {
@@ -273,7 +273,11 @@ class scalar_policy {
 
   [[nodiscard]] const scalar_model<float>& model() const { return model_; }
   [[nodiscard]] std::span<float> parameters() { return model_.parameters; }
-  [[nodiscard]] std::span<float> gradient() { return gradient_; }
+  /// Who only scores has none.
+  [[nodiscard]] std::span<float> gradient() {
+    gradient_.resize(model_.parameters.size());
+    return gradient_;
+  }
 
   void values(const rlhf::responses& batch, std::span<float> out) { read(batch, out, true); }
   void backward_values(std::span<const float> gradient) { backward(gradient); }
@@ -288,6 +292,7 @@ class scalar_policy {
     return every_token_ ? part.rows : part.last_rows();
   }
   void read(const rlhf::responses& batch, std::span<float> out, bool every_token) {
+    memory_->count_model(model_.parameters);
     last_ = batch;
     every_token_ = every_token;
     std::size_t done = 0;
@@ -300,20 +305,22 @@ class scalar_policy {
       done += rows.size();
     });
   }
-  void backward(std::span<const float> gradient) {
+  void backward(std::span<const float> slope) {
     std::size_t done = 0;
     in_parts(last_, memory_->limits, [&](std::int64_t first, std::int64_t last) {
       const model_batch part = take(last_, first, last);
       const std::vector<std::int64_t> rows = rows_of(part);
       if (!memory_->holds(pass_)) score(part, to_go_back(memory_->limits));
       pass_ = 0;  // the way back uses them up
-      model_.backward(*pool_, memory_->work, rows, gradient.subspan(done, rows.size()), gradient_, memory_->d_hidden);
+      model_.backward(*pool_, memory_->work, rows, slope.subspan(done, rows.size()), gradient(), memory_->d_hidden);
+      memory_->count();
       done += rows.size();
     });
   }
   void score(const model_batch& part, activation_storage keep) {
     ++memory_->pass;
     model_.forward(*pool_, part, memory_->work, keep);
+    memory_->count();
     pass_ = keep == activation_storage::none ? 0 : memory_->pass;
   }
 

@@ -173,6 +173,7 @@ void write_numbers(const fs::path& folder, const settings& s, const task& t, con
   for (const auto& [name, text] : results.tables) summary["tables"][name] = ordered_json::parse(text);
   summary["seconds"] = results.seconds;
   for (const auto& [method, bytes] : results.peaks) summary["peak_bytes"][method] = bytes;
+  summary["memory"] = ordered_json::parse(memory_text(results.memory));
   save_file(folder / "report.json", list.dump(1) + "\n");
   save_file(folder / "results.json", to_text(results) + "\n");
   save_file(folder / "summary.json", summary.dump(1) + "\n");
@@ -231,13 +232,25 @@ void write_report(const settings& s, const task& t, const run_results& results) 
                       sampled > 0 ? fixed((last.reward - start) / sampled, 2) : "–",
                       fixed(static_cast<double>(last.tokens) / 1000, 0), fixed(last.seconds, 1),
                       results.peaks.contains(m) ? fixed(static_cast<double>(results.peaks.at(m)) / 1048576, 0) : "–"});
+      std::string parts = "–";
+      if (const auto memory = results.memory.find(m); memory != results.memory.end()) {
+        const auto mebibytes = [](std::int64_t bytes, int digits) {
+          return fixed(static_cast<double>(bytes) / 1048576, digits);
+        };
+        const method_memory& of = memory->second;
+        parts = mebibytes(of.trainable, 1) + " + " + mebibytes(of.frozen, 1) + " + " + mebibytes(of.activations, 0);
+      }
+      rows.back().push_back(parts);
     }
-    rows.insert(rows.begin(), {"before", fixed(start, 2), "0.00", "0.00", "–", "0", "–", "–"});
-    out.table({"", "reward", "gain", "KL, nats", "of best-of-n", "1000 tokens", "seconds", "peak, MiB"}, rows);
-    out.paragraph("<small>Gain: over the start, in standard deviations of its samples' reward (" + fixed(deviation, 2) +
-                  "). Of best-of-n: the gain divided by what "
-                  "best-of-n gains over a single one of its own samples at the same KL; – where that KL is beyond the "
-                  "curve drawn.</small>");
+    rows.insert(rows.begin(), {"before", fixed(start, 2), "0.00", "0.00", "–", "0", "–", "–", "–"});
+    out.table({"", "reward", "gain", "KL, nats", "of best-of-n", "1000 tokens", "seconds", "peak, MiB", "of it, MiB"},
+              rows);
+    out.paragraph(
+        "<small>Gain: over the start, in standard deviations of its samples' reward (" + fixed(deviation, 2) +
+        "). Of best-of-n: the gain divided by what "
+        "best-of-n gains over a single one of its own samples at the same KL; – where that KL is beyond the "
+        "curve drawn. Of it: what is trained with gradients and moments, what is only read, and the most that "
+        "passes needed.</small>");
 
     out.heading("Reward against KL");
     out.paragraph(

@@ -30,6 +30,25 @@ std::string to_text(const run_results& results) {
   return all.dump(1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
+std::string memory_text(const std::map<std::string, method_memory>& memory) {
+  ordered_json out = ordered_json::object();
+  for (const auto& [method, m] : memory)
+    out[method] = {{"trainable_bytes", m.trainable}, {"frozen_bytes", m.frozen}, {"activation_bytes", m.activations}};
+  return out.dump();
+}
+
+std::map<std::string, method_memory> memory_of(const std::string& text) {
+  std::map<std::string, method_memory> out;
+  const ordered_json all = ordered_json::parse(text, nullptr, false);
+  if (!all.is_object()) return out;
+  for (const auto& [method, m] : all.items()) {
+    const auto whole = [&m = m](const char* name) { return m.contains(name) && m[name].is_number(); };
+    if (m.is_object() && whole("trainable_bytes") && whole("frozen_bytes") && whole("activation_bytes"))
+      out[method] = {m["trainable_bytes"], m["frozen_bytes"], m["activation_bytes"]};
+  }
+  return out;
+}
+
 run_results results_of(const std::string& text, const std::string& name) {
   try {
     const ordered_json all = ordered_json::parse(text);

@@ -34,6 +34,15 @@ struct sample_text {
   std::vector<sample_pair> samples = {};
 };
 
+/// Memory of a method's loop, bytes.
+struct method_memory {
+  std::int64_t trainable = 0;  ///< parameters, gradients and two moments of all that it trains
+  std::int64_t frozen =
+      0;  ///< parameters of the models that it only reads: reference, reward model, guide, frozen values
+  std::int64_t activations =
+      0;  ///< most that passes needed beside them, activations and workspaces; without evaluation
+};
+
 struct run_results {
   std::vector<curve_point> points = {};
   std::vector<sample_text> samples = {};           ///< the same prompts and random numbers for every method
@@ -41,11 +50,15 @@ struct run_results {
   double seconds = 0;                              ///< of all of it
   std::map<std::string, std::string> tables = {};  ///< JSON of single stages, as the judgement of a reward model
   std::map<std::string, std::int64_t> peaks = {};  ///< most memory that the process held during each method, bytes
+  std::map<std::string, method_memory> memory = {};
 };
 
 /// Results as JSON text, without what a clock or the system's count of memory said.
 [[nodiscard]] std::string to_text(const run_results& results);
-/// The inverse; `name` is for errors (std::runtime_error).
+/// The memory of methods as a JSON object, and the inverse; what is not like it is left out.
+[[nodiscard]] std::string memory_text(const std::map<std::string, method_memory>& memory);
+[[nodiscard]] std::map<std::string, method_memory> memory_of(const std::string& text);
+/// The inverse of `to_text`; `name` is for errors (std::runtime_error).
 [[nodiscard]] run_results results_of(const std::string& text, const std::string& name);
 
 }  // namespace align

@@ -233,6 +233,8 @@ double run_folder::read_timing(const fs::path& of) {
   if (json.contains("peak_bytes") && json["peak_bytes"].is_object())
     for (const auto& [method, bytes] : json["peak_bytes"].items())
       if (bytes.is_number()) results_.peaks[method] = bytes;
+  if (json.contains("memory"))
+    for (const auto& [method, memory] : memory_of(json["memory"].dump())) results_.memory[method] = memory;
   return json.value("seconds", 0.0);
 }
 
@@ -308,7 +310,10 @@ void run_folder::drop_old_checkpoints() const {
 void run_folder::write_timing(const run_results& results, double seconds) const {
   ordered_json points = ordered_json::object();
   for (const curve_point& p : results.points) points[p.method + "/" + std::to_string(p.iteration)] = p.seconds;
-  const ordered_json all = {{"seconds", seconds}, {"points", std::move(points)}, {"peak_bytes", results.peaks}};
+  const ordered_json all = {{"seconds", seconds},
+                            {"points", std::move(points)},
+                            {"peak_bytes", results.peaks},
+                            {"memory", ordered_json::parse(memory_text(results.memory))}};
   save_file(folder_ / "timing.json", all.dump(1) + "\n");
 }
 

@@ -58,6 +58,22 @@ std::int64_t workspace<Scalar>::activation_bytes() const {
 }
 
 template <class Scalar>
+std::int64_t workspace<Scalar>::bytes() const {
+  const state& s = *state_;
+  const auto in = [](const auto& list) { return static_cast<std::int64_t>(list.size() * sizeof(list.front())); };
+  std::int64_t sum = s.memory.bytes() + s.exact.bytes() + s.hidden_states.bytes() + s.gradients.bytes() +
+                     s.rounded.bytes() + s.scratch.bytes();
+  sum += in(s.tokens) + in(s.positions) + in(s.offsets) + in(s.chunks);
+  const auto matrices = [&](const auto& weights) {
+    std::int64_t all = in(weights.head.panels);
+    for (const auto& w : weights.layer)
+      all += in(w.qkv.panels) + in(w.wo.panels) + in(w.gate_up.panels) + in(w.down.panels);
+    return all;
+  };
+  return sum + matrices(s.weights) + matrices(s.transposed);
+}
+
+template <class Scalar>
 std::int64_t activation_bytes(const transformer_options& options, std::int64_t tokens, activation_storage keep) {
   const sizes<Scalar> n(options);
   // Chunks of whole sequences may be half empty.

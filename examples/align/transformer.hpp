@@ -46,6 +46,9 @@ class workspace {
   [[nodiscard]] std::int64_t tokens() const;
   /// Memory of the activations that the last forward pass kept.
   [[nodiscard]] std::int64_t activation_bytes() const;
+  /// Memory that the last forward pass and the last way back asked for, all of it: what was kept, scratch of every thread, weights
+  /// in the layout of the matrix products, partial gradients, the batch.
+  [[nodiscard]] std::int64_t bytes() const;
   /// The last hidden state of a token (after the final norm) [dimension].
   [[nodiscard]] std::span<const Scalar> hidden(std::int64_t token) const;
 

@@ -1,8 +1,13 @@
 #include "align/workshop.hpp"
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <map>
 #include <stdexcept>
 #include <utility>
 
@@ -228,6 +233,7 @@ void workshop::measure_start() {
 
 void workshop::measure(const std::string& method, policy& model, stage_position at, std::int64_t iteration,
                        double seconds, const reward_function* proxy) {
+  const uncounted these = judging();
   double promised = 0;
   const reward_function both([&](const rlhf::responses& batch, std::span<float> out) {
     if (proxy != nullptr) {
@@ -290,6 +296,37 @@ void workshop::best_of_n() {
     results_.points.push_back({"best_of_n", asked.seed, p.n - 1, p.reward, p.kl, p.n * length, watch.seconds()});
 }
 
+void workshop::count_memory() {
+  for (pass_memory* of : {learning.get(), valuing.get(), scoring.get()}) of->release();
+#if defined(__GLIBC__)
+  ::malloc_trim(0);  // so that what was freed before does not count
+#endif
+  forget_peak_memory();
+}
+
+method_memory workshop::counted_memory(const std::vector<trained_part>& parts) const {
+  method_memory out;
+  std::map<const float*, std::int64_t> models, copies;
+  for (const pass_memory* of : {learning.get(), valuing.get(), scoring.get()}) {
+    out.activations += of->counted.most;
+    models.insert(of->counted.models.begin(), of->counted.models.end());
+    copies.insert(of->counted.copies.begin(), of->counted.copies.end());
+  }
+  for (const trained_part& part : parts) {
+    // Of what learns there is a gradient, and moments as soon as there was an update.
+    out.trainable += static_cast<std::int64_t>(
+        2 * part.values.size_bytes() +
+        sizeof(float) * (part.optimiser->first_moment.size() + part.optimiser->second_moment.size()));
+    models.erase(part.values.data());
+  }
+  for (const auto& [place, bytes] : copies) {
+    out.activations += bytes;
+    models.erase(place);
+  }
+  for (const auto& [place, bytes] : models) out.frozen += bytes;
+  return out;
+}
+
 double workshop::seconds_of(const std::string& method) const {
   double seconds = 0;
   for (const curve_point& p : results_.points)
@@ -322,7 +359,7 @@ course::course(workshop& w, std::string method, policy& model, std::vector<train
       at_(w.folder.restore(method_, parts_)),
       watch_(w.seconds_of(method_)),
       line_(method_, w.sizes.iterations, "iterations", at_.steps) {
-  forget_peak_memory();
+  w_.count_memory();
 }
 
 course::course(workshop& w, std::string method, policy& model, std::vector<trained_part> parts, std::int64_t steps,
@@ -337,13 +374,14 @@ course::course(workshop& w, std::string method, policy& model, std::vector<train
       at_(w.folder.restore(method_, parts_)),
       watch_(w.seconds_of(method_)),
       line_(method_, steps, "updates", at_.steps) {
-  forget_peak_memory();
+  w_.count_memory();
 }
 
 void course::operator()(const rlhf::iteration& i) {
   watch_.stop();
   w_.folder.log(method_, i.number, *i.metrics);
   at_ = {i.number, i.tokens};
+  note_memory();
   w_.measure(method_, model_, at_, i.number, watch_.seconds(), proxy_);
   w_.save(method_, at_, parts_);
   const curve_point& last = w_.results().points.back();
@@ -356,6 +394,7 @@ void course::operator()(const rlhf::progress& p) {
   w_.folder.log(method_, p.step, *p.metrics);
   at_ = {p.step, std::min(tokens_, tokens_ * epochs_ * p.step / p.steps)};  // later epochs read nothing new
   const bool judged = p.step % every_ == 0 || p.step == p.steps;
+  if (judged || w_.due(p.step)) note_memory();
   if (judged) {
     watch_.stop();
     w_.measure(method_, model_, at_, (p.step + every_ - 1) / every_, watch_.seconds());
@@ -364,8 +403,18 @@ void course::operator()(const rlhf::progress& p) {
   if (judged) watch_.go();
 }
 
+/// The most so far: of a run that was interrupted, before that too.
+void course::note_memory() {
+  const method_memory now = w_.counted_memory(parts_);
+  method_memory& most = w_.results().memory[method_];
+  most = {std::max(most.trainable, now.trainable), std::max(most.frozen, now.frozen),
+          std::max(most.activations, now.activations)};
+  std::int64_t& peak = w_.results().peaks[method_];
+  peak = std::max(peak, peak_memory());
+}
+
 void course::finish() {
-  w_.results().peaks[method_] = peak_memory();
+  note_memory();
   w_.show(method_, model_);
   w_.keep(method_, model_);
 }

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "align/policy.hpp"
@@ -50,6 +51,23 @@ class stopwatch {
 
 /// `x` as printf has it.
 [[nodiscard]] std::string number(const char* format, double x);
+
+/// The memory of passes as it is counted: what is done while it lives is not.
+class uncounted {
+ public:
+  explicit uncounted(std::vector<std::shared_ptr<pass_memory>> all) : all_(std::move(all)) {
+    for (const auto& one : all_) before_.push_back(one->counted);
+  }
+  ~uncounted() {
+    for (std::size_t i = 0; i < all_.size(); ++i) all_[i]->counted = std::move(before_[i]);
+  }
+  uncounted(const uncounted&) = delete;
+  uncounted& operator=(const uncounted&) = delete;
+
+ private:
+  std::vector<std::shared_ptr<pass_memory>> all_;
+  std::vector<pass_count> before_;
+};
 
 /// The place where methods work. The start, the reward, the pairs and the labels are made when they are first asked for.
 class workshop {
@@ -114,6 +132,13 @@ class workshop {
   /// Seconds that a method took before this process.
   [[nodiscard]] double seconds_of(const std::string& method) const;
 
+  /// The passes that judge a method are not its own: while what this returns lives they are not counted.
+  [[nodiscard]] uncounted judging() const { return uncounted({learning, valuing, scoring}); }
+  /// From now on memory is counted for a new method.
+  void count_memory();
+  /// What was counted since, of a method that trains `parts`.
+  [[nodiscard]] method_memory counted_memory(const std::vector<trained_part>& parts) const;
+
   [[nodiscard]] run_results& results() { return results_; }
   void finish_run();
 
@@ -157,6 +182,8 @@ class course {
   void finish();
 
  private:
+  void note_memory();
+
   workshop& w_;
   std::string method_;
   policy& model_;

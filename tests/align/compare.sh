@@ -26,6 +26,21 @@ done
 for part in 'Reward against KL' 'Reward against samples' 'iterations to PPO' 'True and promised reward' 'semi_rto: rto rto-mode=semi' '</html>'; do
   grep -qF "$part" whole/report.html || die "the report has no '$part'"
 done
+# Memory: PPO trains a critic beside the policy and DVPO does not, but reads its value; a run that recorded nothing has dashes.
+memory() { awk -F, -v of="$1" -v what="$2" 'NR == 1 { for (i = 1; i <= NF; ++i) at[$i] = i } $1 == of { print $at[what] }' whole/compare.csv; }
+for what in trainable frozen activations peak; do
+  for label in ppo dvpo_advantage-action_value dpo; do
+    awk -v x="$(memory $label ${what}_mib)" 'BEGIN { exit !(x > 0) }' || die "$label has no $what memory: $(cat whole/compare.csv)"
+  done
+done
+awk -v ppo="$(memory ppo trainable_mib)" -v dvpo="$(memory dvpo_advantage-action_value trainable_mib)" -v dpo="$(memory dpo trainable_mib)" \
+  'BEGIN { exit !(dvpo == dpo && ppo > 1.9 * dvpo && ppo < 2.1 * dvpo) }' || die "what is trained: $(cat whole/compare.csv)"
+awk -v ppo="$(memory ppo activations_mib)" -v dvpo="$(memory dvpo_advantage-action_value activations_mib)" \
+  'BEGIN { exit !(dvpo < ppo) }' || die "a critic takes no activations: $(cat whole/compare.csv)"
+cp -r whole/ppo/seed-1 forgetful
+sed -i 's/"memory":/"was memory":/; s/"peak_bytes":/"was peak":/' forgetful/summary.json
+"$align" compare --out forgotten forgetful >log 2>&1 || die "$(cat log)"
+[[ $(tail -1 forgotten/compare.csv) == *,,,,,,,, ]] || die "memory that was not recorded: $(cat forgotten/compare.csv)"
 [[ $(cut -d, -f1 whole/curves.csv | sort -u | wc -l) == 8 ]] || die "the curves are of $(cut -d, -f1 whole/curves.csv | sort -u)"
 differ() { [[ -s $1 && -s $2 ]] && ! cmp -s "$1" "$2"; }  # both are there
 differ whole/rto/seed-1/curves.csv whole/semi_rto/seed-1/curves.csv || die "the mode changes nothing"

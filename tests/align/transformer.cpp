@@ -297,6 +297,13 @@ TEST_CASE("the memory that a pass takes is known before") {
       const std::int64_t said = align::activation_bytes<float>(odd, tokens, keep);
       CHECK(work.activation_bytes() <= said);
       CHECK(said - work.activation_bytes() <= said / 4);
+      // All of it is more, and counts this pass alone whatever was there before.
+      CHECK(work.bytes() > work.activation_bytes());
+      const std::int64_t whole = work.bytes();
+      net.forward(pool, parameters, random_sequences(std::vector<int>(80, 30), odd.vocabulary), work, keep);
+      CHECK(work.bytes() > whole);
+      net.forward(pool, parameters, batch, work, keep);
+      CHECK(work.bytes() == whole);
     }
   }
 }

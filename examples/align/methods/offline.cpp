@@ -15,6 +15,7 @@ namespace {
 void implicit_accuracy(workshop& w, const std::string& method, policy& model, double beta) {
   const rlhf::preference_pairs& held_out = w.subject.reward.held_out;
   if (!w.subject.judge_pairs || held_out.chosen.size() == 0) return;
+  const uncounted these = w.judging();
   const auto scores = [&](const rlhf::responses& r) {
     std::vector<float> logp(static_cast<std::size_t>(r.response_tokens())), ref(logp.size()),
         out(static_cast<std::size_t>(r.size()));
@@ -48,6 +49,7 @@ policy learn_pairs(workshop& w, const std::string& method, const dpo_recipe& how
   rlhf::train_preference(w.cpu, model, w.start(), update, pairs, loop, loss, way);
   implicit_accuracy(w, method, model, beta);
   way.finish();
+  model.use(w.scoring);  // who goes on with it reads it only
   return model;
 }
 

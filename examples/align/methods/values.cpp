@@ -77,6 +77,7 @@ void dvpo(workshop& w) {
   // It is asked for the state behind the last token, which takes no reading of another one.
   scalar_policy critic = w.new_critic(false);
   learn_values(w, critic);
+  critic.use(w.scoring);  // from here on it is read only
   policy model = w.copy();
   const ppo_recipe& how = w.sizes.ppo;
   rlhf::parameter_update update{rlhf::constant_schedule{how.rate}, {{.weight_decay = 0}}};
