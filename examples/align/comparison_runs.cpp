@@ -119,10 +119,14 @@ std::map<std::string, lines> schedule::on_disk(const std::string& stage) const {
   return out;
 }
 
+bool is_finished(const planned_run& run) {
+  return holds_finished(run.how.out, identity(run.how)) &&
+         fs::exists(fs::path(run.how.out) / "report.html");  // which is written last
+}
+
 void finish(const planned_run& run, std::size_t number, std::size_t of) {
-  const std::vector<std::string> same = identity(run.how);
   const fs::path out = run.how.out;
-  const bool over = holds_finished(out, same) && fs::exists(out / "report.html");  // which is written last
+  const bool over = is_finished(run);
   std::fprintf(stderr, "[%zu/%zu] %s, seed %llu%s\n", number, of, run.name.c_str(),
                static_cast<unsigned long long>(run.how.seed), over ? ": finished before" : "");
   if (over) return;
@@ -132,7 +136,7 @@ void finish(const planned_run& run, std::size_t number, std::size_t of) {
   require_writable(out);
   require_room(out, disk_need(run.how, t));
   run_folder folder({.folder = run.how.out,
-                     .identity = same,
+                     .identity = identity(run.how),
                      .resume = true,
                      .anew = false,
                      .keep = run.how.keep,

@@ -47,6 +47,9 @@ class schedule {
   std::vector<planned_run> runs_;
 };
 
+/// Nothing of it is left to do. Throws std::runtime_error: its folder holds a run with other settings.
+[[nodiscard]] bool is_finished(const planned_run& run);
+
 /// Runs what is not finished yet; what was interrupted goes on. `number` of `of` runs is said on standard error. Throws
 /// std::runtime_error: a folder with a run of other settings, and what single runs throw.
 void finish(const planned_run& run, std::size_t number, std::size_t of);

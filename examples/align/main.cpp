@@ -9,7 +9,9 @@
 #include <string>
 
 #include "align/comparison.hpp"
+#include "align/comparison_plan.hpp"
 #include "align/files/save.hpp"
+#include "align/peak_memory.hpp"
 #include "align/pipeline.hpp"
 #include "align/report.hpp"
 #include "align/subnormals.hpp"
@@ -27,6 +29,15 @@ void print(const run_plan& plan) {
               plan.disk_bytes / 1048576);
 }
 
+void print(const comparison_plan& plan) {
+  std::printf("%-24s %6s %6s %10s %10s\n", "one run of", "runs", "left", "seconds", "peak MiB");
+  for (const kind_plan& kind : plan.kinds)
+    std::printf("%-24s %6zu %6zu %10.1f %10.0f\n", kind.name.c_str(), kind.runs, kind.left, kind.seconds,
+                kind.peak_bytes / 1048576);
+  std::printf("time %.0f s, memory %.0f MiB, disk %.1f MiB\n", plan.seconds, plan.peak_bytes / 1048576,
+              plan.disk_bytes / 1048576);
+}
+
 void align_model(settings s) {
   const task t = task_of(s);
   if (s.plan) return print(plan_pipeline(s, t));
@@ -35,7 +46,8 @@ void align_model(settings s) {
   run_folder folder({.folder = s.out, .identity = identity(s), .resume = s.resume, .anew = s.anew, .keep = s.keep});
   const run_results results = run_pipeline(s, t, folder);
   write_report(s, t, results);
-  std::printf("report: %s/report.html (%.0f s)\n", s.out.c_str(), results.seconds);
+  std::printf("report: %s/report.html (%.0f s, %.0f MiB)\n", s.out.c_str(), results.seconds,
+              static_cast<double>(peak_of_all()) / 1048576);
 }
 
 }  // namespace
@@ -51,6 +63,8 @@ int main(int argc, char** argv) {
     if (!asked.compare.empty()) {
       write_comparison(asked.compare, asked.run.out);
       std::printf("report: %s/report.html\n", asked.run.out.c_str());
+    } else if (!asked.variants.empty() && asked.run.plan) {
+      print(plan_comparison(asked));
     } else if (!asked.variants.empty()) {
       run_comparison(asked);
       std::printf("report: %s/report.html\n", asked.run.out.c_str());

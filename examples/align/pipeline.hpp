@@ -25,12 +25,19 @@ struct stage_plan {
 struct run_plan {
   std::vector<stage_plan> stages = {};
   double seconds = 0;
-  double peak_bytes = 0;  ///< resident memory of the process
-  double disk_bytes = 0;  ///< of all that stays in the folder
+  double peak_bytes = 0;          ///< resident memory of the process
+  double disk_bytes = 0;          ///< of all that stays in the folder
+  std::vector<float> start = {};  ///< what it was rehearsed with: a start of about the real one's manners
+};
+
+/// A run that is one part of a larger one.
+struct run_part {
+  bool only_shared = false;            ///< as prepare_pipeline
+  std::vector<std::string> made = {};  ///< stages that an earlier part has made; the task has their start
 };
 
 /// Rehearses each kind of work once, at its real size, and adds up.
-[[nodiscard]] run_plan plan_pipeline(const settings& s, const task& t);
+[[nodiscard]] run_plan plan_pipeline(const settings& s, const task& t, const run_part& part = {});
 /// Bytes that a run needs on disk at once, without rehearsal.
 [[nodiscard]] double disk_need(const settings& s, const task& t);
 

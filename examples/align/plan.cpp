@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "align/algorithms.hpp"
+#include "align/files/reward_safetensors.hpp"
 #include "align/peak_memory.hpp"
 #include "align/pipeline.hpp"
 #include "align/workshop.hpp"
@@ -27,6 +28,13 @@ namespace {
 
 double clock_seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+template <class F>
+double seconds_of(F&& f) {
+  const double begun = clock_seconds();
+  f();
+  return clock_seconds() - begun;
 }
 
 std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
@@ -51,23 +59,19 @@ class passing_folder {
 
 class rehearsal_of_run {
  public:
-  rehearsal_of_run(const settings& s, const task& t)
-      : s_(s),
-        r_(s.how),
-        t_(t),
-        pool_(s.threads),
-        learning_(std::make_shared<pass_memory>(learning_limits(s))),
-        valuing_(std::make_shared<pass_memory>(learning_limits(s))),
-        scoring_(std::make_shared<pass_memory>(scoring_limits())) {}
+  rehearsal_of_run(const settings& s, const task& t, const run_part& part)
+      : s_(s), r_(s.how), t_(t), part_(part), pool_(s.threads), memories_(new_memories(s)) {}
 
   run_plan run() {
+    forget_all_peaks();
     const double begun = clock_seconds();
     policy start(
         cpu_, pool_,
         t_.start.empty() ? language_model<float>(t_.shape, key(initial)) : language_model<float>(t_.shape, t_.start),
-        limits(), learning_);
+        limits(), memories_.learning);
     if (t_.start.empty()) fit(start);
-    start.use(scoring_);
+    start.use(memories_.scoring);
+    plan_.start = start.model().parameters;
     rlhf::prompt_list prompts = t_.prompts;
     if (t_.begins) {
       const double before = clock_seconds();
@@ -83,17 +87,19 @@ class rehearsal_of_run {
       add("beginnings", 1,
           (clock_seconds() - before) * static_cast<double>(16 * r_.prompts) / static_cast<double>(some));
     }
-    scalar_policy scores(pool_, scalar_model<float>(start.model()), true, scoring_);
+    scalar_policy scores(pool_, scalar_model<float>(start.model()), true, memories_.scoring);
     const reward_function reward = t_.rule ? reward_function(t_.rule) : reward_function(scores);
-    if (!t_.rule && t_.reward.pairs.chosen.size() > 0)
-      model_reward("reward", scores, t_.reward.pairs, t_.reward.held_out.chosen.size());
-    else if (!t_.rule)
-      reward_of_labels(scores);
-
     const auto all = all_algorithms();
-    if (!s_.overoptimise &&
-        std::none_of(all.begin(), all.end(), [&](const auto& a) { return a.run != nullptr && wanted(a.name); }))
-      return added_up(begun);
+    const bool trains = s_.overoptimise || std::any_of(all.begin(), all.end(), [&](const auto& a) {
+                          return a.run != nullptr && wanted(a.name);
+                        });
+    if (!t_.rule && !made("reward") && (trains || wanted("reward_model"))) {
+      if (t_.reward.pairs.chosen.size() > 0)
+        model_reward("reward", scores, t_.reward.pairs, t_.reward.held_out.chosen.size());
+      else
+        reward_of_labels(scores);
+    }
+    if (!trains) return added_up(begun);
 
     const auto take = [&](std::int64_t n) {
       rlhf::prompt_list out;
@@ -111,10 +117,11 @@ class rehearsal_of_run {
     reward.rewards(drawn, score);
     const double one_sample = (clock_seconds() - before) / static_cast<double>(some);
     add("best_of_n", 1, judged + one_sample * static_cast<double>(r_.frontier));
+    if (part_.only_shared) return added_up(begun);
 
     rlhf::preference_pairs pairs = t_.preference;
     const bool guided = wanted("rto") || wanted("drto"), labelled = t_.reward.labels.response.size() > 0;
-    bool dpo = s_.overoptimise;
+    bool dpo = s_.overoptimise || by_proxy();
     for (const algorithm_entry& a : all)
       dpo = dpo || (wanted(a.name) && ((a.needs & need::pairs) != 0 || ((a.needs & need::passes) != 0 && !labelled)));
     std::int64_t pair_count = pairs.chosen.size();
@@ -126,10 +133,10 @@ class rehearsal_of_run {
         pairs.rejected.add(drawn, i + 1);
       }
     }
-    if (wanted("dpo") || guided) prefer("dpo", start, pairs, pair_count, judged);
+    if ((wanted("dpo") || guided) && !made("dpo")) prefer("dpo", start, pairs, pair_count, judged);
     if (wanted("kto") && labelled) learn_labels(start, judged);
     if (wanted("rebel")) {
-      policy model(cpu_, pool_, start.model(), limits(), learning_);
+      policy model(cpu_, pool_, start.model(), limits(), memories_.learning);
       rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
       before = clock_seconds();
       rlhf::train_rebel(
@@ -137,66 +144,102 @@ class rehearsal_of_run {
           {.iterations = 1, .epochs = r_.rebel.epochs, .minibatch = r_.rebel.minibatch, .key = key(rehearsal)});
       add("rebel", r_.iterations, (clock_seconds() - before + judged) * static_cast<double>(r_.iterations));
     }
-    if (wanted("ppo") || wanted("rto") || s_.overoptimise) {
-      policy model(cpu_, pool_, start.model(), limits(), learning_);
-      scalar_policy critic(pool_, scalar_model<float>(start.model()), true, valuing_);
-      rlhf::parameter_update update{rlhf::constant_schedule{1e-6}}, critic_update = update;
-      before = clock_seconds();
-      rlhf::train_ppo(cpu_, rlhf::ppo{}, model, critic, start, reward, update, critic_update,
-                      [&](std::int64_t) { return take(r_.prompts); },
-                      {.iterations = 1,
-                       .samples = r_.ppo.samples,
-                       .epochs = r_.ppo.epochs,
-                       .minibatch = r_.ppo.minibatch,
-                       .key = key(rehearsal)});
-      const double one = clock_seconds() - before;
-      before = clock_seconds();
-      // A guide and a learned reward have memory of their own beside policy and critic.
-      const auto some_of = [&](std::int64_t n) {
-        rlhf::responses out;
-        for (std::int64_t i = 0; i < std::min(n, drawn.size()); ++i) out.add(drawn, i);
-        return out;
-      };
-      const rlhf::responses rollouts = some_of(r_.prompts * r_.ppo.samples), judging = some_of(r_.judged);
-      std::vector<float> logp(static_cast<std::size_t>(rollouts.response_tokens()));
-      policy teacher(cpu_, pool_, start.model(), limits(), scoring_);
-      (guided ? teacher : start).log_probs(rollouts, logp);
-      const double guide = (clock_seconds() - before) / static_cast<double>(rollouts.size()) *
-                           static_cast<double>(r_.prompts * r_.ppo.samples);
-      if (s_.overoptimise) scores.rewards(judging, std::span(score).first(static_cast<std::size_t>(judging.size())));
-      if (wanted("ppo")) add("ppo", r_.iterations, (one + judged) * static_cast<double>(r_.iterations));
-      if (wanted("rto")) add("rto", r_.iterations, (one + guide + judged) * static_cast<double>(r_.iterations));
-      if (s_.overoptimise) {
-        add("ppo_proxy", r_.iterations, (one + 2 * judged) * static_cast<double>(r_.iterations));
-        model_reward("proxy", scores, pairs, 0, pair_count);
-        prefer("dpo_hot", start, pairs, pair_count, judged);
-      }
-    }
+    if (wanted("ppo") || wanted("rto") || s_.overoptimise)
+      rehearse_ppo(start, scores, reward, take(r_.prompts), drawn, pairs, pair_count, judged);
     if (wanted("dvpo")) learn_values(start, pairs, pair_count);
-    rehearse_others(start, prompts, pairs, pair_count, judged);
+    rehearse_others(start, scores, prompts, pairs, pair_count, judged);
     return added_up(begun);
   }
 
  private:
   [[nodiscard]] run_plan added_up(double begun) {
     for (const stage_plan& stage : plan_.stages) plan_.seconds += stage.seconds;
-    plan_.peak_bytes = static_cast<double>(peak_memory());
+    plan_.peak_bytes = static_cast<double>(peak_of_all());
     plan_.disk_bytes = disk_need(s_, t_);
     std::fprintf(stderr, "rehearsed in %.1f s\n", clock_seconds() - begun);
     return std::move(plan_);
   }
 
+  /// PPO on the reward or on what is learned of it, RTO, and PPO that goes too far.
+  void rehearse_ppo(policy& start, scalar_policy& scores, const reward_function& reward,
+                    const rlhf::prompt_list& prompts, const rlhf::responses& drawn, const rlhf::preference_pairs& pairs,
+                    std::int64_t pair_count, double judged) {
+    const auto all_iterations = [&](const char* name, double one) {
+      add(name, r_.iterations, one * static_cast<double>(r_.iterations));
+    };
+    const auto iterate = [&](const reward_function& learned_from) {
+      policy model(cpu_, pool_, start.model(), limits(), memories_.learning);
+      scalar_policy critic(pool_, scalar_model<float>(start.model()), true, memories_.valuing);
+      rlhf::parameter_update update{rlhf::constant_schedule{1e-6}}, critic_update = update;
+      return seconds_of([&] {
+        rlhf::train_ppo(cpu_, rlhf::ppo{}, model, critic, start, learned_from, update, critic_update,
+                        [&](std::int64_t) { return prompts; },
+                        {.iterations = 1,
+                         .samples = r_.ppo.samples,
+                         .epochs = r_.ppo.epochs,
+                         .minibatch = r_.ppo.minibatch,
+                         .key = key(rehearsal)});
+      });
+    };
+    /// Seconds of `score` for n responses.
+    const auto scored = [&](std::int64_t n, auto&& score) {
+      rlhf::responses some;
+      for (std::int64_t i = 0; i < std::min(n, drawn.size()); ++i) some.add(drawn, i);
+      return seconds_of([&] { score(some); }) / static_cast<double>(some.size()) * static_cast<double>(n);
+    };
+    const auto promised = [&](const reward_function& proxy) {
+      return scored(r_.judged, [&](const rlhf::responses& some) {
+        std::vector<float> score(static_cast<std::size_t>(some.size()));
+        proxy.rewards(some, score);
+      });
+    };
+
+    if (by_proxy()) {
+      std::vector<scalar_policy> members = learned_rewards(start, pairs, pair_count);
+      const reward_function proxy([&](const rlhf::responses& batch, std::span<float> out) {
+        for (scalar_policy& member : members) member.rewards(batch, out);
+      });
+      all_iterations("ppo", iterate(proxy) + promised(proxy) + judged);
+      if (!wanted("rto") && !s_.overoptimise) return;
+    }
+    policy guide(cpu_, pool_, start.model(), limits(), memories_.scoring);
+    const double one = iterate(reward);
+    if (wanted("ppo") && !by_proxy()) all_iterations("ppo", one + judged);
+    if (wanted("rto"))
+      all_iterations("rto", one + judged + scored(r_.prompts * r_.ppo.samples, [&](const rlhf::responses& some) {
+                              std::vector<float> logp(static_cast<std::size_t>(some.response_tokens()));
+                              guide.log_probs(some, logp);
+                            }));
+    if (s_.overoptimise) {
+      all_iterations("ppo_proxy", one + judged + promised(reward_function(scores)));
+      if (!by_proxy() || s_.ppo_reward != "learned") model_reward("proxy", scores, pairs, 0, pair_count);
+      prefer("dpo_hot", start, pairs, pair_count, judged);
+    }
+  }
+  /// The reward models that PPO learns from, as many as there will be; the first one has gone through some updates.
+  [[nodiscard]] std::vector<scalar_policy> learned_rewards(const policy& start, const rlhf::preference_pairs& pairs,
+                                                           std::int64_t count) {
+    const bool several = s_.ppo_reward != "learned";
+    std::vector<scalar_policy> members;
+    for (std::int64_t k = 0; k < (several ? r_.members : 1); ++k)
+      members.emplace_back(pool_, scalar_model<float>(start.model()), true, memories_.scoring);
+    model_reward(several ? "proxies" : "proxy", members.front(), pairs, 0, count);
+    plan_.stages.back().steps *= std::ssize(members);
+    plan_.stages.back().seconds *= static_cast<double>(members.size());
+    return members;
+  }
+
   /// All other methods: one iteration of each, or a few updates, as the run itself would do them.
-  void rehearse_others(policy& start, const rlhf::prompt_list& prompts, const rlhf::preference_pairs& pairs,
-                       std::int64_t pair_count, double judged) {
+  void rehearse_others(policy& start, scalar_policy& scores, const rlhf::prompt_list& prompts,
+                       const rlhf::preference_pairs& pairs, std::int64_t pair_count, double judged) {
     settings s = s_;
-    s.how.iterations = s.how.judged = s.how.reward_epochs = 1;
+    s.how.iterations = s.how.judged = 1;
     task t = t_;
     t.start = start.model().parameters;
     t.prompts = t.judged_prompts = prompts;
     t.begins = false;
     t.preference = first(pairs, 8 * r_.dpo.batch);
-    t.reward.pairs = first(t_.reward.pairs, r_.batch);
+    t.reward.pairs = {};
     const std::int64_t some_labels = 16 * r_.dpo.batch;
     t.reward.labels = first_labels(some_labels);
     t.reward.held_out = {};
@@ -205,13 +248,16 @@ class rehearsal_of_run {
     std::optional<run_folder> folder;
     std::optional<workshop> w;
     for (const algorithm_entry& a : all_algorithms()) {
-      if (!wanted(a.name) || a.run == nullptr) continue;
+      if (!wanted(a.name) || a.run == nullptr || made(a.name)) continue;
       if (std::any_of(plan_.stages.begin(), plan_.stages.end(), [&](const auto& p) { return p.name == a.name; }))
         continue;
       if (!w) {
         folder.emplace(run_folder_options{.folder = place.name(), .anew = true});
-        w.emplace(s, t, *folder, true);
-        (void)w->reward();
+        if (!t.rule) {
+          save_reward_model(folder->model("reward"), t.shape, scores.parameters());
+          folder->finish("reward", {}, 0);
+        }
+        w.emplace(s, t, *folder, true, memories_);
       }
       a.run(*w);
       const double own = w->seconds_of(a.name);
@@ -239,7 +285,14 @@ class rehearsal_of_run {
     const std::vector<std::string>& list = s_.algorithms.empty() ? t_.algorithms : s_.algorithms;
     return std::find(list.begin(), list.end(), name) != list.end();
   }
-  void add(const char* name, std::int64_t steps, double seconds) { plan_.stages.push_back({name, steps, seconds}); }
+  [[nodiscard]] bool made(const std::string& stage) const {
+    return std::find(part_.made.begin(), part_.made.end(), stage) != part_.made.end();
+  }
+  /// PPO learns from a reward that is itself learned from pairs.
+  [[nodiscard]] bool by_proxy() const { return wanted("ppo") && s_.ppo_reward != "true"; }
+  void add(const char* name, std::int64_t steps, double seconds) {
+    if (!made(name)) plan_.stages.push_back({name, steps, seconds});
+  }
 
   /// Seconds of an update: the first one warms up, the others count.
   template <class Train>
@@ -279,7 +332,7 @@ class rehearsal_of_run {
   void model_reward(const char* name, scalar_policy& model, const rlhf::preference_pairs& data, std::int64_t held_out,
                     std::int64_t count = 0) {
     if (count == 0) count = data.chosen.size();
-    model.use(valuing_);
+    model.use(memories_.valuing);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const rlhf::preference_pairs some = first(data, 8 * r_.batch);
     std::int64_t seen = 0;
@@ -289,7 +342,7 @@ class rehearsal_of_run {
                                observe);
     });
     const std::int64_t steps = r_.reward_epochs * divided_up(count, r_.batch);
-    model.use(scoring_);
+    model.use(memories_.scoring);
     // Scoring takes a third of an update's three passes.
     add(name, steps, one * static_cast<double>(steps) + one / 3 * static_cast<double>(divided_up(held_out, r_.batch)));
   }
@@ -303,7 +356,7 @@ class rehearsal_of_run {
   }
   /// What DVPO learns before its first iteration.
   void learn_values(const policy& start, const rlhf::preference_pairs& pairs, std::int64_t count) {
-    scalar_policy critic(pool_, scalar_model<float>(start.model()), false, valuing_);
+    scalar_policy critic(pool_, scalar_model<float>(start.model()), false, memories_.valuing);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const rlhf::labelled_responses some = rlhf::label_pairs(first(pairs, 8 * r_.batch));
     std::int64_t seen = 0;
@@ -316,7 +369,7 @@ class rehearsal_of_run {
     add("global_value", steps, one * static_cast<double>(steps));
   }
   void reward_of_labels(scalar_policy& model) {
-    model.use(valuing_);
+    model.use(memories_.valuing);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const rlhf::labelled_responses some = first_labels(8 * r_.batch);
     std::int64_t seen = 0;
@@ -325,14 +378,14 @@ class rehearsal_of_run {
           cpu_, model, update, some,
           {.batch = std::min(r_.batch, some.response.size()), .epochs = 2, .key = key(rehearsal)}, observe);
     });
-    model.use(scoring_);
+    model.use(memories_.scoring);
     const std::int64_t steps = r_.reward_epochs * divided_up(t_.reward.labels.response.size(), r_.batch);
     add("reward", steps,
         one * static_cast<double>(steps) +
             one / 3 * static_cast<double>(divided_up(t_.reward.held_out_labels.response.size(), r_.batch)));
   }
   void learn_labels(policy& start, double judged) {
-    policy model(cpu_, pool_, start.model(), limits(), learning_);
+    policy model(cpu_, pool_, start.model(), limits(), memories_.learning);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const std::int64_t batch = 2 * r_.dpo.batch, count = t_.reward.labels.response.size();
     const rlhf::labelled_responses some = first_labels(8 * batch);
@@ -349,7 +402,7 @@ class rehearsal_of_run {
             judged * static_cast<double>(divided_up(steps, every)));
   }
   void prefer(const char* name, policy& start, const rlhf::preference_pairs& pairs, std::int64_t count, double judged) {
-    policy model(cpu_, pool_, start.model(), limits(), learning_);
+    policy model(cpu_, pool_, start.model(), limits(), memories_.learning);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const rlhf::preference_pairs some = first(pairs, 8 * r_.dpo.batch);
     std::int64_t seen = 0;
@@ -371,15 +424,18 @@ class rehearsal_of_run {
   const settings& s_;
   const recipe& r_;
   const task& t_;
+  const run_part& part_;
   rlhf::thread_pool pool_;
   rlhf::eigen_backend cpu_;
-  std::shared_ptr<pass_memory> learning_, valuing_, scoring_;
+  pass_memories memories_;
   run_plan plan_;
 };
 
 }  // namespace
 
-run_plan plan_pipeline(const settings& s, const task& t) { return rehearsal_of_run(s, t).run(); }
+run_plan plan_pipeline(const settings& s, const task& t, const run_part& part) {
+  return rehearsal_of_run(s, t, part).run();
+}
 
 double disk_need(const settings& s, const task& t) {
   const auto model = 4 * static_cast<double>(transformer<float>(t.shape).size());

@@ -698,7 +698,7 @@ request read_command_line(int argc, char** argv) {
                               : "compare wants --algorithms to run, or the folders of finished runs");
     if (joins && compare->get_option("--seeds")->count() > 0)
       out.exit = refuse("--seeds is of --algorithms: finished runs have theirs");
-    if (out.run.plan) out.exit = refuse("--plan is of a single run: give it without compare");
+    if (joins && out.run.plan) out.exit = refuse("--plan is of runs to come: those that are joined are finished");
     if (out.run.anew) out.exit = refuse(no_anew("compare"));
     if (joins || out.exit >= 0) return out;
     try {

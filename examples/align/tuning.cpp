@@ -23,22 +23,33 @@ std::string folder_of(const trial& t) {
   return "tuning/" + t.label + "/" + (name.empty() ? "as-it-is" : name);
 }
 
+/// Each label with its own settings first, then with its tries.
+std::vector<std::pair<variant, trial>> trials_of(const request& asked) {
+  std::vector<std::pair<variant, trial>> out;
+  if (asked.trials.empty()) return out;
+  for (const variant& v : asked.variants) {
+    out.emplace_back(v, trial{v.label, {}});
+    for (const trial& t : asked.trials)
+      if (t.label == v.label) out.emplace_back(v, t);
+  }
+  return out;
+}
+
 }  // namespace
 
-std::vector<tried> tune(request& asked, double price) {
-  std::vector<tried> all;
-  std::vector<variant> candidates;  // in the order of `all`
-  for (const variant& v : asked.variants) {
-    std::vector<trial> trials{{v.label, {}}};
-    for (const trial& t : asked.trials)
-      if (t.label == v.label) trials.push_back(t);
-    for (const trial& t : trials) {
-      variant candidate = with_trial(v, t);
-      candidate.label = folder_of(t);
-      candidates.push_back(std::move(candidate));
-      all.push_back({.label = v.label, .options = t.options});
-    }
+std::vector<variant> candidates_of(const request& asked) {
+  std::vector<variant> out;
+  for (const auto& [v, t] : trials_of(asked)) {
+    out.push_back(with_trial(v, t));
+    out.back().label = folder_of(t);
   }
+  return out;
+}
+
+std::vector<tried> tune(request& asked, double price) {
+  const std::vector<variant> candidates = candidates_of(asked);
+  std::vector<tried> all;
+  for (const auto& [v, t] : trials_of(asked)) all.push_back({.label = t.label, .options = t.options});
   const schedule plan(asked.run, candidates, asked.tuning_seeds);
   const auto try_of = [&](const planned_run& run) -> tried* {
     for (std::size_t i = 0; i < candidates.size(); ++i)

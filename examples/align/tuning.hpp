@@ -18,6 +18,9 @@ struct tried {
   bool chosen = false;
 };
 
+/// Every label as it is and with each of its tries, in their order. Its label is the folder of its runs: `tuning/LABEL/SETTINGS`.
+[[nodiscard]] std::vector<variant> candidates_of(const request& asked);
+
 /// Runs every label as it is and with each of its tries, on the tuning seeds, below `tuning` in the comparison's folder, and
 /// gives it the settings whose J, the reward less `price` times the KL at the last evaluation, is highest on the mean; of equal
 /// ones the first. A run that diverged is no candidate. What is finished stays. Throws std::runtime_error: a label all of whose

@@ -30,9 +30,12 @@ rlhf::prompt_list turn(const rlhf::prompt_list& from, std::int64_t first, std::i
 
 }  // namespace
 
-pass_limits learning_limits(const settings& s) {
-  return {.tokens = s.pass_tokens,
-          .storage = s.activations == "bfloat16" ? activation_storage::bfloat16 : activation_storage::full};
+pass_memories new_memories(const settings& s) {
+  const pass_limits learns{
+      .tokens = s.pass_tokens,
+      .storage = s.activations == "bfloat16" ? activation_storage::bfloat16 : activation_storage::full};
+  return {std::make_shared<pass_memory>(learns), std::make_shared<pass_memory>(learns),
+          std::make_shared<pass_memory>(scoring_limits())};
 }
 
 std::string number(const char* format, double x) {
@@ -41,16 +44,16 @@ std::string number(const char* format, double x) {
   return text;
 }
 
-workshop::workshop(const settings& s, const task& t, run_folder& to, bool silent)
+workshop::workshop(const settings& s, const task& t, run_folder& to, bool silent, const pass_memories& memories)
     : asked(s),
       sizes(s.how),
       subject(t),
       folder(to),
       quiet(silent),
       pool(s.threads),
-      learning(std::make_shared<pass_memory>(learning_limits(s))),
-      valuing(std::make_shared<pass_memory>(learning_limits(s))),
-      scoring(std::make_shared<pass_memory>(scoring_limits())),
+      learning(memories.learning),
+      valuing(memories.valuing),
+      scoring(memories.scoring),
       results_(to.results()),
       all_(to.seconds_before()) {
   for (const auto& [name, table] : t.tables) results_.tables[name] = table;

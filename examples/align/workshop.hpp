@@ -46,8 +46,11 @@ class stopwatch {
   bool on_ = true;
 };
 
-/// Of the passes of models that learn.
-[[nodiscard]] pass_limits learning_limits(const settings& s);
+/// Memory for the passes of the policy that learns, of a critic beside it, and of all that only score.
+struct pass_memories {
+  std::shared_ptr<pass_memory> learning, valuing, scoring;
+};
+[[nodiscard]] pass_memories new_memories(const settings& s);
 
 /// `x` as printf has it.
 [[nodiscard]] std::string number(const char* format, double x);
@@ -72,7 +75,9 @@ class uncounted {
 /// The place where methods work. The start, the reward, the pairs and the labels are made when they are first asked for.
 class workshop {
  public:
-  workshop(const settings& s, const task& t, run_folder& to, bool silent = false);
+  workshop(const settings& s, const task& t, run_folder& to, bool silent = false)
+      : workshop(s, t, to, silent, new_memories(s)) {}
+  workshop(const settings& s, const task& t, run_folder& to, bool silent, const pass_memories& memories);
   workshop(const workshop&) = delete;
   workshop& operator=(const workshop&) = delete;
 
@@ -83,7 +88,6 @@ class workshop {
   const bool quiet;  ///< says nothing of what was reached
   rlhf::thread_pool pool;
   backend cpu;
-  /// Of the policy that learns, of a critic beside it, and of all that only score.
   const std::shared_ptr<pass_memory> learning, valuing, scoring;
 
   [[nodiscard]] rlhf::random_key key(std::uint64_t which) const { return {asked.seed, which}; }
