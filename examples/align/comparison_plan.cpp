@@ -57,33 +57,29 @@ class rehearsals {
 
 }  // namespace
 
-comparison_plan plan_comparison(const request& asked) {
+plan_of_runs plan_comparison(const request& asked) {
   // What settings will be chosen is not known: each label counts as it is.
   std::vector<planned_run> runs = schedule(asked.run, candidates_of(asked), asked.tuning_seeds).runs();
   for (const planned_run& run : schedule(asked.run, asked.variants, asked.seeds).runs()) runs.push_back(run);
-  std::vector<const planned_run*> left;
-  for (const planned_run& run : runs)
-    if (!is_finished(run)) left.push_back(&run);
-
-  rehearsals all(runs);
-  comparison_plan out;
+  std::vector<kind_plan> kinds;
   std::map<fs::path, std::size_t> index;
+  std::vector<const planned_run*> left;
   for (const planned_run& run : runs) {
-    const auto [at, fresh] = index.try_emplace(rehearsals::kind_of(run), out.kinds.size());
-    if (fresh) out.kinds.push_back({.name = run.name});
-    ++out.kinds[at->second].runs;
+    const auto [at, fresh] = index.try_emplace(rehearsals::kind_of(run), kinds.size());
+    if (fresh) kinds.push_back({.name = run.name});
+    ++kinds[at->second].runs;
+    if (!is_finished(run)) left.push_back(&run);
   }
+  rehearsals all(runs);
   for (const planned_run* run : left) {
     const run_plan& plan = all.of(*run).plan;
-    kind_plan& kind = out.kinds[index.at(rehearsals::kind_of(*run))];
+    kind_plan& kind = kinds[index.at(rehearsals::kind_of(*run))];
     ++kind.left;
     kind.seconds = plan.seconds;
     kind.peak_bytes = plan.peak_bytes;
-    out.seconds += plan.seconds;
-    out.peak_bytes = std::max(out.peak_bytes, plan.peak_bytes);
-    out.disk_bytes += plan.disk_bytes;
+    kind.disk_bytes = plan.disk_bytes;
   }
-  return out;
+  return added_up(std::move(kinds));
 }
 
 }  // namespace align

@@ -29,7 +29,7 @@ void print(const run_plan& plan) {
               plan.disk_bytes / 1048576);
 }
 
-void print(const comparison_plan& plan) {
+void print(const plan_of_runs& plan) {
   std::printf("%-24s %6s %6s %10s %10s\n", "one run of", "runs", "left", "seconds", "peak MiB");
   for (const kind_plan& kind : plan.kinds)
     std::printf("%-24s %6zu %6zu %10.1f %10.0f\n", kind.name.c_str(), kind.runs, kind.left, kind.seconds,
@@ -68,6 +68,8 @@ int main(int argc, char** argv) {
     } else if (!asked.variants.empty()) {
       run_comparison(asked);
       std::printf("report: %s/report.html\n", asked.run.out.c_str());
+    } else if (asked.values && asked.run.plan) {
+      print(plan_value_study(asked));
     } else if (asked.values) {
       run_value_study(asked);
       std::printf("report: %s/report.html\n", asked.run.out.c_str());

@@ -1,19 +1,15 @@
 // What a run will take, found out by doing each kind of its work once.
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "align/algorithms.hpp"
-#include "align/files/reward_safetensors.hpp"
 #include "align/peak_memory.hpp"
 #include "align/pipeline.hpp"
+#include "align/rehearsal.hpp"
 #include "align/workshop.hpp"
 #include "rlhf/backend/eigen.hpp"
 #include "rlhf/train/dvpo.hpp"
@@ -26,36 +22,7 @@
 namespace align {
 namespace {
 
-double clock_seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-template <class F>
-double seconds_of(F&& f) {
-  const double begun = clock_seconds();
-  f();
-  return clock_seconds() - begun;
-}
-
 std::int64_t divided_up(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-
-/// A folder of this process that goes away again.
-class passing_folder {
- public:
-  passing_folder()
-      : path_(std::filesystem::temp_directory_path() /
-              ("rlhf-align-plan-" + std::to_string(static_cast<long long>(getpid())))) {}
-  passing_folder(const passing_folder&) = delete;
-  passing_folder& operator=(const passing_folder&) = delete;
-  ~passing_folder() {
-    std::error_code none;
-    std::filesystem::remove_all(path_, none);
-  }
-  [[nodiscard]] std::string name() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
 
 class rehearsal_of_run {
  public:
@@ -244,20 +211,16 @@ class rehearsal_of_run {
     t.reward.labels = first_labels(some_labels);
     t.reward.held_out = {};
     t.reward.held_out_labels = {};
-    const passing_folder place;
-    std::optional<run_folder> folder;
+    std::optional<passing_run> place;
     std::optional<workshop> w;
     for (const algorithm_entry& a : all_algorithms()) {
       if (!wanted(a.name) || a.run == nullptr || made(a.name)) continue;
       if (std::any_of(plan_.stages.begin(), plan_.stages.end(), [&](const auto& p) { return p.name == a.name; }))
         continue;
       if (!w) {
-        folder.emplace(run_folder_options{.folder = place.name(), .anew = true});
-        if (!t.rule) {
-          save_reward_model(folder->model("reward"), t.shape, scores.parameters());
-          folder->finish("reward", {}, 0);
-        }
-        w.emplace(s, t, *folder, true, memories_);
+        place.emplace();
+        if (!t.rule) place->leave_reward(t.shape, scores);
+        w.emplace(s, t, place->folder(), true, memories_);
       }
       a.run(*w);
       const double own = w->seconds_of(a.name);

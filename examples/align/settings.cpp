@@ -682,7 +682,6 @@ request read_command_line(int argc, char** argv) {
       out.exit = refuse("--algorithm is of a single run: values are PPO's and VinePPO's");
     if (out.run.ppo_reward != "true")
       out.exit = refuse("--ppo-reward " + out.run.ppo_reward + ": values are measured by the true reward, wants true");
-    if (out.run.plan) out.exit = refuse("--plan is of a single run: give it without values");
     if (out.run.anew) out.exit = refuse(no_anew("values"));
     // Each number of rollouts once.
     std::vector<std::int64_t> once;

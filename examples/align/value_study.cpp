@@ -13,6 +13,9 @@
 #include "align/files/reward_safetensors.hpp"
 #include "align/files/save.hpp"
 #include "align/page.hpp"
+#include "align/peak_memory.hpp"
+#include "align/pipeline.hpp"
+#include "align/rehearsal.hpp"
 #include "align/report.hpp"
 #include "align/spread.hpp"
 #include "align/workshop.hpp"
@@ -70,14 +73,25 @@ class study_of_seed {
         critic_(w.new_critic()),
         most_(*std::max_element(how.rollouts.begin(), how.rollouts.end())) {
     load_reward_model(w.folder.model("ppo_critic"), w.subject.shape, critic_.parameters());
+    for (const std::int64_t k : how_.rollouts) found_.push_back({by_rollouts(k), {}});
+    for (const char* name : {critic_name, critic_gae_name, return_name}) found_.push_back({name, {}});
   }
 
   [[nodiscard]] findings run() {
-    for (const std::int64_t k : how_.rollouts) found_.push_back({by_rollouts(k), {}});
-    for (const char* name : {critic_name, critic_gae_name, return_name}) found_.push_back({name, {}});
     judge_values();
     judge_gradients();
     return found_;
+  }
+  /// Seconds of all of it, by a part.
+  [[nodiscard]] static double rehearse(workshop& w, const value_study& how) {
+    value_study some = how;
+    some.truth = some.batches = 2;
+    study_of_seed part(w, some);
+    const auto times = [](std::int64_t all, std::int64_t done, double seconds) {
+      return seconds * static_cast<double>(all) / static_cast<double>(done);
+    };
+    return times(how.truth + part.most_, some.truth + part.most_, seconds_of([&] { part.judge_values(); })) +
+           times(how.batches, some.batches, seconds_of([&] { part.judge_gradients(); }));
   }
   /// Standard deviation of the true values between states.
   [[nodiscard]] double deviation() const { return deviation_; }
@@ -258,17 +272,31 @@ class study_of_seed {
   std::size_t states_ = 0;
 };
 
+/// The run of PPO that is measured.
+settings run_of_seed(const request& asked, std::uint64_t seed) {
+  settings s = asked.run;
+  s.algorithms = {"ppo"};
+  s.seed = seed;
+  s.resume = true;
+  s.anew = false;
+  s.out = (fs::path(asked.run.out) / ("seed-" + std::to_string(seed))).string();
+  return s;
+}
+
+/// Nothing of it is left to do; other settings are an error.
+bool is_trained(const settings& s) {
+  // The report is written last: a run that was killed before has none.
+  return holds_finished(s.out, identity(s)) && fs::exists(fs::path(s.out) / "report.html");
+}
+
 /// Trains PPO where that is not done, and measures.
 findings study(const settings& s, const value_study& how, double& deviation, std::size_t& states) {
-  const std::vector<std::string> same = identity(s);
-  (void)holds_finished(s.out, same);  // other settings are an error before any work
+  const bool trained = is_trained(s);  // other settings are an error before any work
   const task t = task_of(s);
   require_writable(s.out);
   require_room(s.out, disk_need(s, t));
-  run_folder folder({.folder = s.out, .identity = same, .resume = true, .anew = false, .keep = s.keep});
-  // The report is written last: a run that was killed before has none.
-  if (!folder.complete() || !fs::exists(fs::path(s.out) / "report.html"))
-    write_report(s, t, run_pipeline(s, t, folder));
+  run_folder folder({.folder = s.out, .identity = identity(s), .resume = true, .anew = false, .keep = s.keep});
+  if (!trained) write_report(s, t, run_pipeline(s, t, folder));
   workshop w(s, t, folder, true);
   study_of_seed all(w, how);
   findings out = all.run();
@@ -309,6 +337,33 @@ constexpr std::pair<const char*, double measured::*> columns[] = {{"value_error"
 
 }  // namespace
 
+plan_of_runs plan_value_study(const request& asked) {
+  kind_plan trained{.name = "ppo"}, measured{.name = "values"};
+  for (const std::uint64_t seed : asked.seeds)
+    if (!is_trained(run_of_seed(asked, seed))) ++trained.left;
+  trained.runs = measured.runs = measured.left = asked.seeds.size();
+
+  const settings s = run_of_seed(asked, asked.seeds.front());
+  task t = task_of(s);
+  const run_plan ppo = plan_pipeline(s, t);
+  if (trained.left > 0) {
+    trained.seconds = ppo.seconds;
+    trained.peak_bytes = ppo.peak_bytes;
+    trained.disk_bytes = ppo.disk_bytes;
+  }
+  t.start = ppo.start;
+  forget_all_peaks();
+  passing_run place;
+  workshop w(s, t, place.folder(), true);
+  scalar_policy critic = w.new_critic();
+  if (!t.rule) place.leave_reward(t.shape, critic);
+  w.keep("ppo", w.start());
+  save_reward_model(w.folder.model("ppo_critic"), t.shape, critic.parameters());
+  measured.seconds = study_of_seed::rehearse(w, asked.study);
+  measured.peak_bytes = static_cast<double>(peak_of_all());
+  return added_up({trained, measured});
+}
+
 void run_value_study(const request& asked) {
   require_writable(asked.run.out);
   const fs::path folder = asked.run.out;
@@ -320,14 +375,8 @@ void run_value_study(const request& asked) {
   for (const auto& [name, column] : columns) csv << ',' << name;
   csv << '\n';
   for (const std::uint64_t seed : asked.seeds) {
-    settings s = asked.run;
-    s.algorithms = {"ppo"};
-    s.seed = seed;
-    s.resume = true;
-    s.anew = false;
-    s.out = (folder / ("seed-" + std::to_string(seed))).string();
     std::fprintf(stderr, "seed %llu\n", static_cast<unsigned long long>(seed));
-    all.push_back(study(s, asked.study, deviations.emplace_back(), states.emplace_back()));
+    all.push_back(study(run_of_seed(asked, seed), asked.study, deviations.emplace_back(), states.emplace_back()));
     for (const auto& [name, m] : all.back()) {
       csv << seed << ",\"" << name << '"';
       for (const auto& [column, member] : columns) {

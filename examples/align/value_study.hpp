@@ -1,6 +1,7 @@
 #pragma once
 // How wrong the values of states are, and what that does to the policy gradient: VinePPO's, and a learned critic's.
 
+#include "align/plan_of_runs.hpp"
 #include "align/settings.hpp"
 
 namespace align {
@@ -15,5 +16,8 @@ namespace align {
 /// Writes report.html, values.csv and values.json into `out`, with Student's intervals over the seeds. A value is of the reward
 /// less --ppo-kl times the log-ratio to the start; steps are --vine-step tokens. Throws std::runtime_error.
 void run_value_study(const request& asked);
+
+/// Rehearses both for one seed. Writes nothing. Throws std::runtime_error.
+[[nodiscard]] plan_of_runs plan_value_study(const request& asked);
 
 }  // namespace align

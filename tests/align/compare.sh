@@ -18,6 +18,18 @@ tiny=(--quick --threads 2 --iterations 2 --prompts 16 --judged 32 --frontier 64 
   --reward-pairs 512 --ppo-minibatch 16)
 set_of=ppo,rto,semi_rto=rto:mode=semi,dvpo:advantage=action_value,dpo,learned=ppo:reward=worst_case:members=2
 
+# A plan: a line for every label and for what they share, and nothing is written.
+plan_of() { "$align" "$@" --plan >plan 2>log || die "$(cat log)"; }
+adds_up() {  # seconds of what is left, each to a tenth
+  awk 'NF == 5 && $3 > 0 { sum += $3 * $4; error += $3 * 0.05; if ($5 > most) most = $5 } /^time/ { time = $2; memory = $5 }
+    END { exit !(sum > 0 && memory == most && time >= sum - error - 0.5 && time <= sum + error + 0.5) }' plan || die "the plan does not add up: $(cat plan)"
+}
+left() { awk 'NF == 5 && $3 > 0 { print $1, $2, $3 }' plan | xargs; }  # kinds of runs: all, not finished
+plan_of compare "${tiny[@]}" --algorithms "$set_of" --seeds 1..2 --out whole
+adds_up
+[[ ! -e whole ]] || die "a plan made a folder"
+[[ $(left) == "shared 2 2 ppo 2 2 guide 2 2 rto 2 2 semi_rto 2 2 dvpo_advantage-action_value 2 2 dpo 2 2 learned 2 2" ]] || die "the plan: $(cat plan)"
+
 "$align" compare "${tiny[@]}" --algorithms "$set_of" --seeds 1..2 --out whole >log 2>&1 || die "$(cat log)"
 for label in ppo rto semi_rto dvpo_advantage-action_value dpo learned; do
   grep -q "^$label,2," whole/compare.csv || die "no line for two runs of $label: $(cat whole/compare.csv)"
@@ -74,6 +86,12 @@ diff <(sums whole) <(sums killed) >difference || die "killed $kills times: $(hea
 printf 'killed %s times: equal byte for byte\n' "$kills"
 
 # More of it goes on from what is there; other settings do not.
+touch stamp
+plan_of compare "${tiny[@]}" --algorithms ppo,rto,rebel --seeds 1..3 --out whole
+adds_up
+[[ $(left) == "shared 3 1 ppo 3 1 guide 3 1 rto 3 1 rebel 3 3" ]] || die "the plan of what is left: $(cat plan)"
+refuses 'was `ppo-kl=0.3`, and now is `ppo-kl=0.1`' "$align" compare "${tiny[@]}" --ppo-kl 0.1 --algorithms ppo --seeds 1 --plan --out whole
+[[ -z $(find whole -newer stamp) ]] || die "a plan wrote $(find whole -newer stamp)"
 touch whole/mine.new
 "$align" compare "${tiny[@]}" --algorithms ppo,rto,rebel --seeds 1,2 --out whole >log 2>&1 || die "$(cat log)"
 [[ -e whole/mine.new ]] || die "a file of somebody else is gone"
@@ -149,6 +167,7 @@ refuses 'the nearest is --seed' "$align" compare --algorithms ppo --sedd 1 --out
 refuses 'single run' "$align" compare --algorithms ppo --algorithm ppo --out none
 refuses 'wants --algorithms' "$align" compare --out none
 refuses 'give one' "$align" compare --algorithms ppo --out none whole
+refuses 'finished' "$align" compare --plan --out none whole
 printf '[compare]\nseds = "1"\n' >wrong.toml
 refuses 'the nearest is `compare.seeds`' "$align" compare --config wrong.toml --algorithms ppo --out none
 touch file
@@ -156,15 +175,20 @@ refuses "file/below" "$align" compare "${tiny[@]}" --algorithms ppo --seeds 1 --
 [[ ! -e none ]] || die "a folder was made for a comparison that could not start"
 
 # Values and gradients: rollouts are right on the mean, and more of them are nearer.
-"$align" values "${tiny[@]}" --prompts 32 --seeds 1..2 --rollouts 1,4,16 --truth 64 --states 24 --gradients 8 --responses 8 --out values >log 2>&1 ||
-  die "$(cat log)"
+study=("${tiny[@]}" --prompts 32 --seeds 1..2 --rollouts 1,4,16 --truth 64 --states 24 --gradients 8 --responses 8 --out values)
+plan_of values "${study[@]}"
+adds_up
+[[ $(left) == "ppo 2 2 values 2 2" && ! -e values ]] || die "the plan of the values: $(cat plan)"
+"$align" values "${study[@]}" >log 2>&1 || die "$(cat log)"
+plan_of values "${study[@]}"
+adds_up
+[[ $(left) == "values 2 2" ]] || die "the plan of values that are there: $(cat plan)"
 [[ $(wc -l <values/values.csv) == 13 ]] || die "values.csv: $(cat values/values.csv)"
 awk -F, '$2 == "\"K = 1\"" { one += $3; rough += $6 } $2 == "\"K = 16\"" { many += $3; smooth += $6 }
   END { if (!(many < 0.5 * one && smooth < rough)) { print one, many, rough, smooth; exit 1 } }' values/values.csv ||
   die "sixteen rollouts are no better than one: $(cat values/values.csv)"
 refuses '--rollouts' "$align" values --rollouts 0 --out none
 refuses 'wants true' "$align" values --ppo-reward learned --out none
-refuses 'single run' "$align" values --plan --out none
 refuses 'single run' "$align" values --anew --out none
 # Settings that differ before all methods: whichever comes first, the same folders.
 "$align" compare "${tiny[@]}" --algorithms plain=reward_model,ppo,more=ppo:judged=48 --seeds 1 --out order >log 2>&1 || die "$(cat log)"
