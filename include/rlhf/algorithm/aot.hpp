@@ -82,6 +82,9 @@ struct aot {
   Objective objective{};  ///< of a margin
   bool paired = true;     ///< sort the margins of policy and reference; false: the log-ratios of chosen and rejected
 
+  static constexpr bool weighs_pairs = false;
+  [[nodiscard]] constexpr unsigned needs() const { return needs_of(objective) | field::references; }
+
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
   status operator()(B& be, const pair_inputs<T, Space>& in, const pair_outputs<T, Space>& out) const {
@@ -92,7 +95,7 @@ struct aot {
     pair_outputs<T, Space> as_given = out;
     as_given.loss = as_given.grad_chosen = as_given.grad_rejected = as_given.per_pair = as_given.nll = {};
     const status checked =
-        preference_loss<given>{{needs_of(objective), preference_detail::reward_scale(objective)}}(be, in, as_given);
+        preference_loss<given>{{needs(), preference_detail::reward_scale(objective)}}(be, in, as_given);
     if (!checked && checked.code != errc::empty_mask) return checked;
     const auto sized = [&](const view<T, 1, Space>& v, const char* argument) {
       return !v || v.extent == n ? status{} : remark::shape(name, argument, v.extent, n);

@@ -22,6 +22,7 @@ struct dpo {
   double label_smoothing = 0;  ///< e: probability that a label is flipped
   chosen_nll nll{};            ///< a term on the chosen responses
 
+  [[nodiscard]] constexpr unsigned needs() const { return field::references; }
   [[nodiscard]] constexpr auto loss() const {
     return preference_loss<dpo_sigmoid>{{.beta = beta, .label_smoothing = label_smoothing}, batch_mean{}, nll, {}};
   }

@@ -64,6 +64,8 @@ struct half_of_both {
 /// other outputs it writes the loss and both gradients.
 struct kto_pair {
   double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
+  static constexpr unsigned reads = field::references;
+  static constexpr bool weighs_pairs = false;
 
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>

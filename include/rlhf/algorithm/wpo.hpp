@@ -9,6 +9,7 @@
 
 #include "rlhf/driver/fill.hpp"
 #include "rlhf/driver/preference_loss.hpp"
+#include "rlhf/objective/preference.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -31,6 +32,18 @@ struct response_weight {
   RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<2>& found) const {
     const double mean = found.sum[1] > 0 ? found.sum[0] / found.sum[1] : 0;
     weight[s] = weight[s] * static_cast<T>(exp(mean));
+  }
+};
+
+template <class T, class Space>
+struct multiply {
+  using scalar = compute_t<T>;
+  static constexpr int sums = 0, maxima = 0;
+  view<const T, 1, Space> by;
+  T* weight;
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
+    weight[i] = weight[i] * by[i];
   }
 };
 
@@ -67,5 +80,41 @@ status wpo_weights(B& be, const response_tokens<T, Space>& chosen,
   if (auto s = multiply(chosen, chosen_log_square_sum, "chosen.logp", "chosen_log_square_sum"); !s) return s;
   return multiply(rejected, rejected_log_square_sum, "rejected.logp", "rejected_log_square_sum");
 }
+
+/// Any pair loss with its pairs weighed by how likely the policy would have written them, as of this very call: `loss` is what
+/// takes token_pair_inputs. Both sides of the inputs want `log_square_sum`; weights of the inputs multiply on top.
+template <class Loss = preference_loss<dpo_sigmoid>>
+struct wpo {
+  Loss loss{};
+
+  static constexpr bool needs_log_square_sum = true;
+  [[nodiscard]] constexpr unsigned needs() const {
+    if constexpr (declares_reads<Loss>())
+      return needs_of(loss);
+    else
+      return field::references;
+  }
+
+  template <class B, class T = float, class Space = typename B::space>
+    requires backend<B>
+  status operator()(B& be, const token_pair_inputs<T, Space>& in, const pair_outputs<T, Space>& out) const {
+    constexpr const char* name = "wpo";
+    const std::int64_t pairs = in.chosen.sequences.sequences;
+    if (in.weight && in.weight.extent != pairs) return remark::shape(name, "weight", in.weight.extent, pairs);
+    auto weight = be.template scratch<T>(pairs);
+    if (!weight.data()) return remark::memory(name);
+    token_pair_inputs<T, Space> weighed = in;
+    weighed.weight = view<const T, 1, Space>(weight.data(), pairs);
+    if (auto s = wpo_weights(be, in.chosen, in.chosen.log_square_sum, in.rejected, in.rejected.log_square_sum,
+                             view<T, 1, Space>(weight.data(), pairs));
+        !s)
+      return s;
+    if (in.weight)
+      if (auto s = be.map(pairs, wpo_detail::multiply<T, Space>{in.weight, weight.data()}, nullptr); !s) return s;
+    return loss(be, weighed, out);
+  }
+};
+template <class L>
+wpo(L) -> wpo<L>;
 
 }  // namespace rlhf::inline v1

@@ -44,6 +44,7 @@ struct response_tokens {
   view<const T, 1, Space> logp{};      ///< differentiable
   view<const T, 1, Space> ref_logp{};  ///< 0 without it
   mask_view<Space> mask{};
+  view<const T, 1, Space> log_square_sum{};  ///< log sum_v pi(v)^2 at each token, for wpo
 };
 
 /// Pairs whose responses are given as tokens; the rest is per pair, as in pair_inputs.

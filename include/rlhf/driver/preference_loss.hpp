@@ -20,6 +20,16 @@ struct preference_loss {
   chosen_nll nll{};
   Reduction reduction{};
 
+  /// What it reads of a pair, as bits of rlhf::field: what the objective says, the references where it does not say, and
+  /// where the reduction wants them (`needs_reference`; one that does not say does).
+  [[nodiscard]] constexpr unsigned needs() const {
+    const unsigned own = declares_reads<Objective>() ? needs_of(objective) : field::references;
+    if constexpr (requires { requires !Reduction::needs_reference; })
+      return own;
+    else
+      return own | field::references;
+  }
+
   template <class B, class T = float, class Space = typename B::space>
     requires backend<B>
   status operator()(B& be, const pair_inputs<T, Space>& in, const pair_outputs<T, Space>& out) const {

@@ -209,6 +209,12 @@ template <class Formula>
     return 0;
 }
 
+/// Does a formula say what it reads? One that does not may read anything.
+template <class Formula>
+[[nodiscard]] constexpr bool declares_reads() {
+  return requires { Formula::reads; } || requires(const Formula& f) { f.needs(); };
+}
+
 /// What this very object reads: its `needs()` where that depends on its members, else all that its type may read.
 template <class Formula>
 [[nodiscard]] constexpr unsigned needs_of(const Formula& f) {

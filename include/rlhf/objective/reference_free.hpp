@@ -21,6 +21,7 @@ template <number V>
 struct cpo {
   double beta = 0.1;           ///< inverse temperature: weight of the log-ratios
   double label_smoothing = 0;  ///< e: probability that a label is flipped
+  static constexpr unsigned reads = 0;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("cpo", "beta", beta, "more than 0");
     if (!(label_smoothing >= 0 && label_smoothing < 0.5))
@@ -36,6 +37,7 @@ struct cpo {
 /// CPO with a hinge: \f$ \max(0, 1 - \beta(L_c - L_r)) \f$. Catalogue P-41.
 struct cpo_hinge {
   double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
+  static constexpr unsigned reads = 0;
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("cpo_hinge", "beta", beta, "more than 0");
   }
@@ -151,6 +153,7 @@ struct orpo {
 struct slic_reference_free {
   double beta = 1;          ///< the margin that is enough, nats
   double nll_weight = 0.1;  ///< of -L_c, the sum, per pair
+  static constexpr unsigned reads = 0;
   [[nodiscard]] constexpr status check() const {
     if (!(beta > 0)) return remark::argument("slic_reference_free", "beta", beta, "more than 0");
     if (!(nll_weight >= 0)) return remark::argument("slic_reference_free", "nll_weight", nll_weight, "0 or more");

@@ -28,6 +28,7 @@ struct contribution {
 /// The plain sum of the tokens, \f$ \log\pi(y|x) = \sum_t \log\pi(y_t) \f$, and the reference's likewise.
 struct sum_of_tokens {
   static constexpr bool needs_position = false;
+  static constexpr bool needs_reference = false;
   template <number V>
   RLHF_HD RLHF_INLINE contribution<V> operator()(const response_token<V>& t) const {
     return {t.logp, t.ref_logp};
@@ -40,6 +41,7 @@ struct sum_of_tokens {
 struct length_desensitised {
   double alpha = 0.5;  ///< weight of the tokens beyond the shorter response
   static constexpr bool needs_position = true;
+  static constexpr bool needs_reference = false;
 
   [[nodiscard]] constexpr status check() const {
     if (!(alpha >= 0 && alpha <= 1)) return remark::argument("length_desensitised", "alpha", alpha, "0 <= alpha <= 1");
@@ -58,6 +60,7 @@ struct clamped_log_ratio {
   double low = -1;    ///< of the log-ratio of a token, nats
   double high = 1.5;  ///< of the log-ratio of a token, nats
   static constexpr bool needs_position = false;
+  static constexpr bool needs_reference = true;
 
   [[nodiscard]] constexpr status check() const {
     if (!(low <= high)) return remark::argument("clamped_log_ratio", "low", low, "at most high");

@@ -49,6 +49,12 @@ concept describes_sampling = requires(P& p, const responses& r, std::span<float>
   p.describe_sampling(r, logp, mass);
 };
 
+/// Knows how concentrated it is: `log_square_sums(r, out)` writes for every response token the logarithm of the sum of the
+/// squared probabilities of all tokens at its place (that of token_logp's square_sum). Loops ask before log_probs.
+template <class P>
+concept describes_concentration =
+    requires(P& p, const responses& r, std::span<float> out) { p.log_square_sums(r, out); };
+
 /// Samples from the normalised powers of two policies, token by token: `sample_mixture(other, a, b, prompts, n, key)` draws
 /// each token from what is proportional to this policy to the a times the other one to the b.
 template <class P, class Other>

@@ -55,6 +55,16 @@ class tabular_policy {
     });
   }
 
+  void log_square_sums(const responses& batch, std::span<float> out) const {
+    std::size_t t = 0;
+    walk(batch, [&](const float* row, std::int32_t) {
+      double sum = 0;
+      const double lse = log_sum_exp(row);
+      for (std::int64_t k = 0; k < vocabulary_; ++k) sum += std::exp(2 * (static_cast<double>(row[k]) - lse));
+      out[t++] = static_cast<float>(std::log(sum));
+    });
+  }
+
   [[nodiscard]] responses sample(const prompt_list& prompts, std::int64_t n, random_key key) {
     const random_numbers numbers(key);
     return act(prompts, n, [&](const float* row, std::size_t p, std::int64_t s, std::int64_t t) {
@@ -171,6 +181,6 @@ class tabular_policy {
 };
 
 static_assert(trainable_policy<tabular_policy> && sampling_policy<tabular_policy> && greedy_policy<tabular_policy> &&
-              mixing_policy<tabular_policy, tabular_policy>);
+              mixing_policy<tabular_policy, tabular_policy> && describes_concentration<tabular_policy>);
 
 }  // namespace rlhf::inline v1

@@ -7,12 +7,15 @@
 
 #include "rlhf/algorithm/online_preference.hpp"
 #include "rlhf/driver/unpaired_loss.hpp"
+#include "rlhf/train/joined.hpp"
 #include "rlhf/train/pair_sampler.hpp"
 #include "rlhf/train/rollout.hpp"
 
 namespace rlhf::inline v1 {
 
 namespace online_detail {
+
+using batch_detail::joined;
 
 template <class Loss>
 [[nodiscard]] constexpr bool reads_rewards(const Loss& loss) {
@@ -43,44 +46,6 @@ template <class Judge>
   }
   return p;
 }
-
-/// Some pairs and what is fixed of them: chosen (or first) responses, then the others, then those of the bonus.
-struct joined {
-  responses batch;
-  std::vector<float> old_logp, ref_logp;
-  std::int64_t pairs = 0;
-
-  /// Where the tokens of part k begin; k = 3 is the end.
-  [[nodiscard]] std::int64_t begin(std::int64_t k) const {
-    return batch.response_offsets()[static_cast<std::size_t>(std::min(k * pairs, batch.size()))];
-  }
-  /// Offsets of part k, from 0.
-  [[nodiscard]] std::vector<std::int64_t> offsets(std::int64_t k) const {
-    std::vector<std::int64_t> out;
-    for (std::int64_t i = k * pairs; i <= (k + 1) * pairs; ++i)
-      out.push_back(batch.response_offsets()[static_cast<std::size_t>(i)] - begin(k));
-    return out;
-  }
-  /// Part k of something of tokens.
-  [[nodiscard]] view<const float> part(const std::vector<float>& v, std::int64_t k) const {
-    return {v.data() + begin(k), begin(k + 1) - begin(k)};
-  }
-  [[nodiscard]] view<float> part(std::vector<float>& v, std::int64_t k) const {
-    return {v.data() + begin(k), begin(k + 1) - begin(k)};
-  }
-  /// Sums over the responses of part k.
-  [[nodiscard]] std::vector<float> whole(const std::vector<float>& v, std::int64_t k) const {
-    std::vector<float> out;
-    for (std::int64_t i = k * pairs; i < (k + 1) * pairs; ++i) {
-      double sum = 0;
-      for (std::int64_t t = batch.response_offsets()[static_cast<std::size_t>(i)];
-           t < batch.response_offsets()[static_cast<std::size_t>(i) + 1]; ++t)
-        sum += static_cast<double>(v[static_cast<std::size_t>(t)]);
-      out.push_back(static_cast<float>(sum));
-    }
-    return out;
-  }
-};
 
 /// A unpaired objective of part k: its loss; slopes are written to `gradient`.
 template <class B, class Objective>

@@ -10,7 +10,9 @@
 #include "rlhf/driver/value_loss.hpp"
 #include "rlhf/objective/unpaired.hpp"
 #include "rlhf/reward/outcome.hpp"
+#include "rlhf/train/joined.hpp"
 #include "rlhf/train/loop.hpp"
+#include "rlhf/train/reference.hpp"
 #include "rlhf/train/update.hpp"
 
 namespace rlhf::inline v1 {
@@ -59,27 +61,16 @@ inline void check(const labelled_responses& data, const char* function) {
   return out;
 }
 
-/// The log-probability of each response as a whole.
+/// The log-probability of each response as a whole, from those of its tokens.
+[[nodiscard]] inline std::vector<float> whole(const responses& batch, const std::vector<float>& of_token) {
+  const std::vector<double> sums = batch_detail::response_sums(batch, of_token);
+  return {sums.begin(), sums.end()};
+}
 template <class Policy>
 [[nodiscard]] std::vector<float> whole(Policy& policy, const responses& batch) {
-  std::vector<float> logp(static_cast<std::size_t>(batch.response_tokens())), sums;
+  std::vector<float> logp(static_cast<std::size_t>(batch.response_tokens()));
   policy.log_probs(batch, logp);
-  for (std::int64_t i = 0; i < batch.size(); ++i) {
-    double sum = 0;
-    for (std::int64_t t = batch.response_offsets()[static_cast<std::size_t>(i)];
-         t < batch.response_offsets()[static_cast<std::size_t>(i) + 1]; ++t)
-      sum += static_cast<double>(logp[static_cast<std::size_t>(t)]);
-    sums.push_back(static_cast<float>(sum));
-  }
-  return sums;
-}
-
-/// The same slope for every token of a response.
-[[nodiscard]] inline std::vector<float> to_tokens(const responses& batch, const std::vector<float>& of_response) {
-  std::vector<float> out;
-  for (std::int64_t i = 0; i < batch.size(); ++i)
-    out.insert(out.end(), batch.response(i).size(), of_response[static_cast<std::size_t>(i)]);
-  return out;
+  return whole(batch, logp);
 }
 
 /// Each prompt with the response to the next one.
@@ -104,35 +95,52 @@ template <class Policy>
 template <class Objective>
 inline constexpr bool compares = (reads_of<Objective>() & field::reference_point) != 0;
 
+/// May an objective, or the point it compares with, look at the reference?
+template <class Objective>
+[[nodiscard]] constexpr bool reads_reference(const Objective& objective) {
+  return !declares_reads<Objective>() || (needs_of(objective) & (field::ref_logp | field::reference_point)) != 0;
+}
+
 }  // namespace labelled_detail
 
 /// Fits a policy to labelled responses by an unpaired objective: KTO, BCO, APO-zero, UNA, unlearning by NPO.
 ///
 /// `loss` is an unpaired_loss. An objective that reads a reference point takes it from `point`: a kto_reference_point is
 /// computed for each minibatch from its own responses under each other's prompts, which costs a forward pass more; a
-/// running_reference takes in each minibatch before the loss, belongs to the state of the run and is saved with it. The
-/// reference's log-probabilities of the data are computed once. A minibatch of one has no mismatched response but its own.
+/// running_reference takes in each minibatch before the loss, belongs to the state of the run and is saved with it. A minibatch
+/// of one has no mismatched response but its own.
+/// The reference is a model, reference_logp, or, for an objective that reads none, no_reference. A model is asked about the
+/// data once; with a `sync` (reference_sync, bias_corrected_average) it follows the policy and is asked about each
+/// minibatch: then reference and sync belong to the state of the run.
 /// Metrics: `loss`, `rewards/...`, `logps/...`, `kl` or `delta`, `grad_norm`. Throws rlhf::error.
-template <class B, trainable_policy Policy, scores_tokens Reference, class Schedule, class Loss = unpaired_loss<kto>,
-          class Observer = ignore_progress, class Point = kto_reference_point>
-void train_unpaired(B& be, Policy& policy, Reference& reference, parameter_update<Schedule>& update,
+template <class B, trainable_policy Policy, gives_reference<reference_logp> Reference, class Schedule,
+          class Loss = unpaired_loss<kto>, class Observer = ignore_progress, class Point = kto_reference_point,
+          class Sync = reference_detail::stands_still>
+void train_unpaired(B& be, Policy& policy, Reference&& reference, parameter_update<Schedule>& update,
                     const labelled_responses& data, const loop_options& options, const Loss& loss = {},
-                    Observer&& observe = {}, Point&& point = {}) {
+                    Observer&& observe = {}, Point&& point = {}, Sync&& sync = {}) {
   using namespace labelled_detail;
   using point_type = std::remove_cvref_t<Point>;
   constexpr bool compared = compares<decltype(loss.objective)>;
   static_assert(!compared || running_point<point_type, B> || mismatched_point<point_type, B>,
                 "rlhf: this objective compares rewards with a reference point: give kto_reference_point or "
                 "running_reference");
+  static_assert(
+      !compared || running_point<point_type, B> || scores_tokens<Reference>,
+      "rlhf: kto_reference_point asks the reference about mismatched responses: give a model, or compare with "
+      "a running_reference");
   labelled_detail::check(data, "train_unpaired");
   check_loop("train_unpaired", "data", data.response.size(), options);
-  const std::vector<float> all_ref = whole(reference, data.response);
+  reference_detail::loop_reference anchor(reference, sync, reads_reference(loss.objective), "train_unpaired");
+  anchor.add(data.response);
 
   progress now = progress_of(data.response.size(), options);
   for_each_minibatch(data.response.size(), options, [&](std::span<const std::int64_t> rows) {
     const responses batch = data.response.select(rows);
-    const std::vector<float> label = select(data.label, rows), weight = select(data.weight, rows),
-                             ref_logp = select(all_ref, rows);
+    const std::vector<float> label = select(data.label, rows), weight = select(data.weight, rows);
+    std::vector<float> ref_logp, length;
+    if (anchor.read()) ref_logp = whole(batch, anchor.of(batch, rows));
+    for (std::int64_t i = 0; i < batch.size(); ++i) length.push_back(static_cast<float>(batch.response(i).size()));
     float baseline = 0, value = 0;
     if constexpr (compared && !running_point<point_type, B>) {
       const responses other = mismatched_responses(batch);
@@ -146,13 +154,15 @@ void train_unpaired(B& be, Policy& policy, Reference& reference, parameter_updat
     }
     std::vector<float> gradient(logp.size());
     statistics metrics;
-    unpaired_inputs<float> in{.logp = logp, .ref_logp = ref_logp, .label = label};
+    unpaired_inputs<float> in{.logp = logp, .label = label, .length = length};
+    if (anchor.read()) in.ref_logp = ref_logp;
     if constexpr (compared) in.reference_point = {&baseline, 1};
     if (!weight.empty()) in.weight = weight;
     or_throw(loss(be, in, unpaired_outputs<float>{.loss = {&value, 1}, .grad_logp = gradient, .stats = &metrics}));
-    policy.backward(to_tokens(batch, gradient));
+    policy.backward(batch_detail::to_tokens(batch, gradient));
     metrics.add("loss", static_cast<double>(value), 1);
     metrics.add("grad_norm", update.apply(policy), 1);
+    anchor.follow(policy);
     ++now.step;
     now.items += batch.size();
     now.metrics = &metrics;

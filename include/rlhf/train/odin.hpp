@@ -27,7 +27,7 @@ concept two_headed_reward = parameterised<M> && requires(M& m, const responses& 
 template <class B, two_headed_reward Model, class Schedule, class Observer = ignore_progress>
 void train_odin(B& be, Model& model, parameter_update<Schedule>& update, const preference_pairs& pairs,
                 const loop_options& options, Observer&& observe = {}, const odin_loss& algorithm = {}) {
-  preference_train_detail::check(pairs, "train_odin");
+  preference_train_detail::check_scored(pairs, "train_odin");
   const auto unread = [](const std::vector<float>& what, const char* name) {
     if (!what.empty()) throw error(remark::shape("train_odin", name, static_cast<std::int64_t>(what.size()), 0));
   };

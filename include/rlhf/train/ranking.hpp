@@ -6,7 +6,9 @@
 
 #include "rlhf/driver/ranking_loss.hpp"
 #include "rlhf/reward/ranking.hpp"
+#include "rlhf/train/joined.hpp"
 #include "rlhf/train/loop.hpp"
+#include "rlhf/train/reference.hpp"
 #include "rlhf/train/update.hpp"
 
 namespace rlhf::inline v1 {
@@ -63,18 +65,6 @@ template <class B, class Loss>
   return static_cast<double>(value);
 }
 
-/// log pi of each response as a whole.
-template <class Policy>
-[[nodiscard]] std::vector<double> whole(Policy& policy, const responses& batch) {
-  std::vector<float> logp(static_cast<std::size_t>(batch.response_tokens()));
-  policy.log_probs(batch, logp);
-  std::vector<double> sums(static_cast<std::size_t>(batch.size()));
-  for (std::size_t i = 0; i < sums.size(); ++i)
-    for (std::int64_t t = batch.response_offsets()[i]; t < batch.response_offsets()[i + 1]; ++t)
-      sums[i] += static_cast<double>(logp[static_cast<std::size_t>(t)]);
-  return sums;
-}
-
 }  // namespace ranking_train_detail
 
 /// Fits a reward model to rankings: `loss` is a ranking_loss of plackett_luce or ranked_pairs.
@@ -103,33 +93,37 @@ void train_reward_rankings(B& be, Model& model, parameter_update<Schedule>& upda
 }
 
 /// Fits a policy to rankings by the rewards it implies, beta log pi / pi_ref: with plackett_luce it is DPO of lists (Rafailov
-/// et al. 2023, arXiv 2305.18290, appendix A.3). The reference's log-probabilities are computed once.
+/// et al. 2023, arXiv 2305.18290, appendix A.3). The reference is a model or reference_logp. A model is asked about the data
+/// once; with a `sync` (reference_sync, bias_corrected_average) it follows the policy and is asked about each minibatch: then
+/// reference and sync belong to the state of the run.
 /// Metrics: `loss`, `grad_norm`. Throws rlhf::error.
-template <class B, trainable_policy Policy, scores_tokens Reference, class Schedule,
-          class Loss = ranking_loss<plackett_luce>, class Observer = ignore_progress>
-void train_listwise(B& be, double beta, Policy& policy, Reference& reference, parameter_update<Schedule>& update,
+template <class B, trainable_policy Policy, gives_reference<reference_logp> Reference, class Schedule,
+          class Loss = ranking_loss<plackett_luce>, class Observer = ignore_progress,
+          class Sync = reference_detail::stands_still>
+void train_listwise(B& be, double beta, Policy& policy, Reference&& reference, parameter_update<Schedule>& update,
                     const ranked_responses& data, const loop_options& options, const Loss& loss = {},
-                    Observer&& observe = {}) {
+                    Observer&& observe = {}, Sync&& sync = {}) {
   ranking_train_detail::check(data, "train_listwise");
   check_loop("train_listwise", "data", data.size(), options);
   if (!(beta > 0)) throw error(remark::argument("train_listwise", "beta", beta, "more than 0"));
-  const std::vector<double> ref = ranking_train_detail::whole(reference, data.response);
+  reference_detail::loop_reference anchor(reference, sync, true, "train_listwise");
+  anchor.add(data.response);
   progress now = progress_of(data.size(), options);
-  std::vector<float> score, slope;
+  std::vector<float> logp, score, slope;
   for_each_minibatch(data.size(), options, [&](std::span<const std::int64_t> chosen) {
     const ranking_train_detail::some_lists lists(data, chosen);
-    const std::vector<double> own = ranking_train_detail::whole(policy, lists.batch);
+    const std::vector<double> ref = batch_detail::response_sums(lists.batch, anchor.of(lists.batch, lists.rows));
+    logp.resize(static_cast<std::size_t>(lists.batch.response_tokens()));
+    policy.log_probs(lists.batch, logp);
+    const std::vector<double> own = batch_detail::response_sums(lists.batch, logp);
     score.resize(own.size());
-    for (std::size_t i = 0; i < own.size(); ++i)
-      score[i] = static_cast<float>(beta * (own[i] - ref[static_cast<std::size_t>(lists.rows[i])]));
+    for (std::size_t i = 0; i < own.size(); ++i) score[i] = static_cast<float>(beta * (own[i] - ref[i]));
     statistics metrics;
     metrics.add("loss", ranking_train_detail::rank(be, loss, lists, score, slope), 1);
-    std::vector<float> of_token;
-    for (std::size_t i = 0; i < slope.size(); ++i)
-      of_token.insert(of_token.end(), lists.batch.response(static_cast<std::int64_t>(i)).size(),
-                      static_cast<float>(beta * static_cast<double>(slope[i])));
-    policy.backward(of_token);
+    for (float& s : slope) s = static_cast<float>(beta * static_cast<double>(s));
+    policy.backward(batch_detail::to_tokens(lists.batch, slope));
     metrics.add("grad_norm", update.apply(policy), 1);
+    anchor.follow(policy);
     ++now.step;
     now.items += static_cast<std::int64_t>(chosen.size());
     now.metrics = &metrics;
