@@ -12,19 +12,21 @@
 
 namespace align {
 
-/// A language model: architecture and parameters. Copy it to keep a reference policy.
+/// A language model: architecture and parameters. Copy it to keep a reference policy; what is made of it stores its weights as it does.
 template <class Scalar>
 struct language_model {
   transformer<Scalar> net;
   std::vector<Scalar> parameters;
 
-  explicit language_model(const transformer_options& options, rlhf::random_key key = {})
-      : net(options), parameters(static_cast<std::size_t>(net.size())) {
+  explicit language_model(const transformer_options& options, rlhf::random_key key = {},
+                          parameter_storage storage = parameter_storage::full)
+      : net(options, storage), parameters(static_cast<std::size_t>(net.size())) {
     net.initialize(parameters, key);
   }
   /// With parameters from elsewhere; std::invalid_argument where their number is wrong.
-  language_model(const transformer_options& options, std::vector<Scalar> from)
-      : net(options), parameters(std::move(from)) {
+  language_model(const transformer_options& options, std::vector<Scalar> from,
+                 parameter_storage storage = parameter_storage::full)
+      : net(options, storage), parameters(std::move(from)) {
     if (static_cast<std::int64_t>(parameters.size()) != net.size())
       throw std::invalid_argument("language_model: " + std::to_string(parameters.size()) + " parameters, wanted " +
                                   std::to_string(net.size()));
@@ -74,15 +76,17 @@ void scalar_head_backward(const workspace<Scalar>& work, std::span<const std::in
 }
 
 /// A transformer that puts out a number per token instead of logits: a value model reads it at every prediction, a
-/// reward model at the last token. `parameters` holds the trunk's, then the head's weight and bias (zero at first).
+/// reward model at the last token. `parameters` holds the trunk's, then the head's weight and bias (zero at first), which are read
+/// as they are however the trunk's weights are stored.
 template <class Scalar>
 struct scalar_model {
   transformer<Scalar> net;
   std::vector<Scalar> parameters;
 
   /// With a random trunk.
-  explicit scalar_model(const transformer_options& options, rlhf::random_key key = {})
-      : net(options), parameters(static_cast<std::size_t>(net.size() + options.dimension + 1)) {
+  explicit scalar_model(const transformer_options& options, rlhf::random_key key = {},
+                        parameter_storage storage = parameter_storage::full)
+      : net(options, storage), parameters(static_cast<std::size_t>(net.size() + options.dimension + 1)) {
     net.initialize(trunk(), key);
   }
   /// With the trunk of a language model, as reward and value models are usually started.

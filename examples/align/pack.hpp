@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "rlhf/core/config.hpp"
+#include "rlhf/core/numeric.hpp"
 
 namespace align {
 
@@ -24,12 +25,18 @@ template <>
 struct pack_types<float> {
   typedef float real __attribute__((vector_size(pack_bytes)));
   typedef std::int32_t integer __attribute__((vector_size(pack_bytes)));
+  typedef std::uint16_t halves __attribute__((vector_size(pack_bytes / 2)));
+  typedef std::uint32_t words __attribute__((vector_size(pack_bytes)));
+  typedef real floats;
 };
 
 template <>
 struct pack_types<double> {
   typedef double real __attribute__((vector_size(pack_bytes)));
   typedef std::int64_t integer __attribute__((vector_size(pack_bytes)));
+  typedef std::uint16_t halves __attribute__((vector_size(pack_bytes / 4)));
+  typedef std::uint32_t words __attribute__((vector_size(pack_bytes / 2)));
+  typedef float floats __attribute__((vector_size(pack_bytes / 2)));
 };
 
 /// A register of Scalars; + - * / work lane by lane, also with a Scalar on one side.
@@ -55,6 +62,35 @@ RLHF_INLINE pack<Scalar> load(const Scalar* from) {
 template <class Scalar>
 RLHF_INLINE void store(Scalar* to, const pack<Scalar>& x) {
   __builtin_memcpy(to, &x, sizeof x);
+}
+
+namespace pack_detail {
+
+/// Words that hold the bits of floats, one per lane, as numbers.
+template <class Scalar>
+RLHF_INLINE pack<Scalar> numbers(const typename pack_types<Scalar>::words& bits) {
+  typename pack_types<Scalar>::floats x;
+  __builtin_memcpy(&x, &bits, sizeof x);
+  return __builtin_convertvector(x, pack<Scalar>);
+}
+
+}  // namespace pack_detail
+
+/// lanes<Scalar> bfloat16s in a row, widened: their bits are the upper half of a float's.
+template <class Scalar>
+RLHF_INLINE pack<Scalar> load_widened(const rlhf::bfloat16* from) {
+  typename pack_types<Scalar>::halves x;
+  __builtin_memcpy(&x, from, sizeof x);
+  return pack_detail::numbers<Scalar>(__builtin_convertvector(x, typename pack_types<Scalar>::words) << 16);
+}
+
+/// The first or the second ones of lanes<Scalar> pairs of bfloat16s, widened. Where both are needed, that takes one instruction for
+/// each of them beside a common load; to widen what lies in a row takes a shuffle more.
+template <class Scalar, bool Second>
+RLHF_INLINE pack<Scalar> load_of_pairs(const rlhf::bfloat16* from) {
+  typename pack_types<Scalar>::words x;
+  __builtin_memcpy(&x, from, sizeof x);
+  return pack_detail::numbers<Scalar>(Second ? x & 0xffff0000u : x << 16);  // of little-endian words
 }
 
 /// The sum of the lanes, in a fixed order.

@@ -76,7 +76,7 @@ void reading<Scalar>::advance(const std::vector<std::int32_t>& tokens, const std
   for (std::ptrdiff_t i = 0; i < rows; ++i) {
     const Scalar* const from = model_.parameters.data() + tokens[static_cast<std::size_t>(i)] * n.dimension;
     Scalar* const to = m_.input + i * n.wide;
-    std::copy(from, from + n.dimension, to);
+    read_parameters(from, n.dimension, weights_.storage, to);
     std::fill(to + n.dimension, to + n.wide, Scalar{0});
   }
   for (std::ptrdiff_t l = 0; l < n.layers; ++l) {
@@ -273,8 +273,9 @@ rollout<Scalar> sample(rlhf::thread_pool& pool, const language_model<Scalar>& mo
   for (std::ptrdiff_t s = 0; s < sequences; ++s)
     std::copy_n(prompts.tokens.begin() + prompts.offsets[work.prompt_of(s)], work.prompt_length(s),
                 work.tokens.begin() + s * work.longest);
-  work.weights.take(work.n, model.parameters.data());
-  if (mixed.other != nullptr) work.other_weights.take(work.n, mixed.other->parameters.data());
+  work.weights.take(work.n, model.parameters.data(), model.net.storage());
+  if (mixed.other != nullptr)
+    work.other_weights.take(work.n, mixed.other->parameters.data(), mixed.other->net.storage());
 
   scratch_memory<Scalar> scratch;
   scratch.reserve(pool.size(), work.scratch());

@@ -64,13 +64,18 @@ std::int64_t workspace<Scalar>::bytes() const {
   std::int64_t sum = s.memory.bytes() + s.exact.bytes() + s.hidden_states.bytes() + s.gradients.bytes() +
                      s.rounded.bytes() + s.scratch.bytes();
   sum += in(s.tokens) + in(s.positions) + in(s.offsets) + in(s.chunks);
-  const auto matrices = [&](const auto& weights) {
-    std::int64_t all = in(weights.head.panels);
-    for (const auto& w : weights.layer)
-      all += in(w.qkv.panels) + in(w.wo.panels) + in(w.gate_up.panels) + in(w.down.panels);
-    return all;
-  };
-  return sum + matrices(s.weights) + matrices(s.transposed);
+  return sum + parameter_bytes();
+}
+
+template <class Scalar>
+std::int64_t workspace<Scalar>::parameter_bytes() const {
+  return static_cast<std::int64_t>(state_->weights.bytes() + state_->transposed.bytes());
+}
+
+template <class Scalar>
+std::int64_t parameter_bytes(const transformer_options& options, parameter_storage storage, bool way_back) {
+  const sizes<Scalar> n(options);
+  return forward_weights<Scalar>::bytes(n, storage) + (way_back ? backward_weights<Scalar>::bytes(n, storage) : 0);
 }
 
 template <class Scalar>
@@ -84,7 +89,8 @@ std::int64_t activation_bytes(const transformer_options& options, std::int64_t t
 }
 
 template <class Scalar>
-transformer<Scalar>::transformer(const transformer_options& options) : options_(options) {
+transformer<Scalar>::transformer(const transformer_options& options, parameter_storage storage)
+    : options_(options), storage_(storage) {
   if (const char* const wrong = what_is_wrong(options_)) refuse(wrong);
   slices_ = parameter_slices(options_);
   size_ = parameter_count(options_);
@@ -145,7 +151,7 @@ void transformer<Scalar>::forward(rlhf::thread_pool& pool, std::span<const Scala
   state.n = sizes<Scalar>(options_);
   state.plan(batch, keep);
   state.reserve_scratch(pool.size());
-  state.weights.take(state.n, parameters.data());
+  state.weights.take(state.n, parameters.data(), storage_);
   pool.run(static_cast<std::int64_t>(state.chunks.size()), [&](std::int64_t i) {
     const flushed_subnormals flushed;
     state.forward_chunk(state.chunks[static_cast<std::size_t>(i)], parameters.data(), rotations_.data());
@@ -196,7 +202,7 @@ void transformer<Scalar>::backward(rlhf::thread_pool& pool, std::span<const Scal
   const std::ptrdiff_t parts = std::min(chunks, gradient_parts), stride = arena<Scalar>::rounded(size_);
   state.reserve_scratch(pool.size());
   state.gradients.reserve(parts * stride);
-  state.transposed.take(state.n, parameters.data());
+  state.transposed.take(state.n, parameters.data(), storage_);
   pool.run(parts, [&](std::int64_t part) {
     const flushed_subnormals flushed;
     Scalar* const sum = state.gradients.data() + part * stride;
@@ -221,5 +227,7 @@ template class workspace<float>;
 template class workspace<double>;
 template std::int64_t activation_bytes<float>(const transformer_options&, std::int64_t, activation_storage);
 template std::int64_t activation_bytes<double>(const transformer_options&, std::int64_t, activation_storage);
+template std::int64_t parameter_bytes<float>(const transformer_options&, parameter_storage, bool);
+template std::int64_t parameter_bytes<double>(const transformer_options&, parameter_storage, bool);
 
 }  // namespace align

@@ -32,6 +32,20 @@ enum class activation_storage : std::uint8_t {
   bfloat16,  ///< rounded, in half the memory of float; scales of norms and softmaxes are not rounded
 };
 
+/// How the weights that passes and the sampler read are stored.
+///
+/// `bfloat16`: every parameter of the transformer (embeddings, matrices, norms) is rounded to bfloat16, to nearest even, where a pass
+/// or the sampler begins; they read nothing else, and widen it in registers. What they give, gradients too, is to the bit that
+/// of `full` at parameters that were rounded before: the gradient is taken at the rounded weights and given to the parameters as they are
+/// (a straight-through estimate). Panels of matrices then take half the memory. Not rounded are activations (see above), sums, gradients, the
+/// optimiser's moments, heads of scalar models, and the parameters themselves, which updates go to and files hold: an update smaller
+/// than bfloat16 can tell is not lost. Source: Micikevicius et al. 2018, arXiv 1710.03740, section 3.1 (a master copy of weights);
+/// Kalamkar et al. 2019, arXiv 1905.12322 (bfloat16).
+enum class parameter_storage : std::uint8_t {
+  full,      ///< as they are
+  bfloat16,  ///< rounded, in half the memory of float
+};
+
 /// What a forward pass leaves for the output and the backward pass. Reusable: it allocates only when a batch is larger
 /// than all before. It belongs to one thread, which may hand it to any model.
 template <class Scalar>
@@ -49,6 +63,8 @@ class workspace {
   /// Memory that the last forward pass and the last way back asked for, all of it: what was kept, scratch of every thread, weights
   /// in the layout of the matrix products, partial gradients, the batch.
   [[nodiscard]] std::int64_t bytes() const;
+  /// Memory of the weights as the last passes read them.
+  [[nodiscard]] std::int64_t parameter_bytes() const;
   /// The last hidden state of a token (after the final norm) [dimension].
   [[nodiscard]] std::span<const Scalar> hidden(std::int64_t token) const;
 
@@ -64,6 +80,12 @@ template <class Scalar>
 [[nodiscard]] std::int64_t activation_bytes(const transformer_options& options, std::int64_t tokens,
                                             activation_storage keep);
 
+/// Memory of the weights as passes read them, beside the parameters: a copy for the forward pass, and one for the backward pass where
+/// there is a `way_back`.
+template <class Scalar>
+[[nodiscard]] std::int64_t parameter_bytes(const transformer_options& options, parameter_storage storage,
+                                           bool way_back = true);
+
 /// The architecture: a pure function of (parameters, tokens) and its gradient. It holds no parameters, so a reference,
 /// a best or an averaged model is just another array.
 ///
@@ -78,9 +100,10 @@ template <class Scalar>
 template <class Scalar>
 class transformer {
  public:
-  explicit transformer(const transformer_options& options = {});
+  explicit transformer(const transformer_options& options = {}, parameter_storage storage = parameter_storage::full);
 
   [[nodiscard]] const transformer_options& options() const { return options_; }
+  [[nodiscard]] parameter_storage storage() const { return storage_; }
   /// Number of parameters.
   [[nodiscard]] std::int64_t size() const { return size_; }
   /// All tensors, in the order of the flat array, without gaps.
@@ -109,6 +132,7 @@ class transformer {
 
  private:
   transformer_options options_;
+  parameter_storage storage_;
   std::vector<parameter_slice> slices_;
   std::vector<Scalar> rotations_;
   std::int64_t size_ = 0;
@@ -120,5 +144,7 @@ extern template class workspace<float>;
 extern template class workspace<double>;
 extern template std::int64_t activation_bytes<float>(const transformer_options&, std::int64_t, activation_storage);
 extern template std::int64_t activation_bytes<double>(const transformer_options&, std::int64_t, activation_storage);
+extern template std::int64_t parameter_bytes<float>(const transformer_options&, parameter_storage, bool);
+extern template std::int64_t parameter_bytes<double>(const transformer_options&, parameter_storage, bool);
 
 }  // namespace align

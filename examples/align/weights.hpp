@@ -1,6 +1,7 @@
 #pragma once
 // Where the parameters lie, and their copies in the layout that the matrix products read. For .cpp files only.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -9,6 +10,7 @@
 #include "align/attention.hpp"
 #include "align/gemm.hpp"
 #include "align/transformer.hpp"
+#include "rlhf/core/numeric.hpp"
 
 namespace align {
 
@@ -62,11 +64,34 @@ struct sizes {
   [[nodiscard]] attention_shape attention() const { return {heads, kv_heads, head_width, wide_qkv, wide}; }
 };
 
-/// Pads a vector of parameters with zeros to whole packs.
+/// `width` parameters as passes read them.
 template <class Scalar>
-void pad(const Scalar* from, std::ptrdiff_t width, std::vector<Scalar>& to) {
+void read_parameters(const Scalar* from, std::ptrdiff_t width, parameter_storage storage, Scalar* to) {
+  if (storage == parameter_storage::full)
+    std::copy(from, from + width, to);
+  else
+    std::transform(from, from + width, to, [](Scalar x) {
+      return static_cast<Scalar>(static_cast<float>(rlhf::bfloat16(static_cast<float>(x))));
+    });
+}
+
+/// Pads a vector of parameters with zeros to whole packs. It stays wide: there are few of these.
+template <class Scalar>
+void pad(const Scalar* from, std::ptrdiff_t width, parameter_storage storage, std::vector<Scalar>& to) {
   to.assign(static_cast<std::size_t>(padded<Scalar>(width)), Scalar{0});
-  std::copy(from, from + width, to.begin());
+  read_parameters(from, width, storage, to.data());
+}
+
+/// Memory of so many elements of matrices.
+template <class Scalar>
+std::ptrdiff_t matrix_bytes(std::ptrdiff_t elements, parameter_storage storage) {
+  return elements *
+         static_cast<std::ptrdiff_t>(storage == parameter_storage::full ? sizeof(Scalar) : sizeof(rlhf::bfloat16));
+}
+template <class Scalar>
+std::ptrdiff_t bytes_of(const packed_matrix<Scalar>& matrix) {
+  return static_cast<std::ptrdiff_t>(matrix.panels.size() * sizeof(Scalar) +
+                                     matrix.rounded.size() * sizeof(rlhf::bfloat16));
 }
 
 /// The weights as the forward pass reads them: activations [tokens, inputs] times [inputs, outputs].
@@ -79,26 +104,46 @@ struct forward_weights {
   std::vector<layer_weights> layer;
   std::vector<Scalar> final_norm;
   packed_matrix<Scalar> head;
+  parameter_storage storage = parameter_storage::full;
 
-  void take(const sizes<Scalar>& n, const Scalar* parameters) {
+  [[nodiscard]] static std::ptrdiff_t bytes(const sizes<Scalar>& n, parameter_storage how) {
+    constexpr auto of = &packed_matrix<Scalar>::elements;
+    const std::ptrdiff_t one = of(n.dimension, n.wide_qkv) + of(n.dimension, n.wide) +
+                               of(n.dimension, 2 * n.wide_hidden) + of(n.hidden, n.wide);
+    return matrix_bytes<Scalar>(n.layers * one + of(n.dimension, n.vocabulary), how) +
+           (2 * n.layers + 1) * n.wide * static_cast<std::ptrdiff_t>(sizeof(Scalar));
+  }
+  [[nodiscard]] std::ptrdiff_t bytes() const {
+    std::ptrdiff_t sum = bytes_of(head);
+    std::size_t norms = final_norm.size();
+    for (const layer_weights& w : layer) {
+      sum += bytes_of(w.qkv) + bytes_of(w.wo) + bytes_of(w.gate_up) + bytes_of(w.down);
+      norms += w.attention_norm.size() + w.ffn_norm.size();
+    }
+    return sum + static_cast<std::ptrdiff_t>(norms * sizeof(Scalar));
+  }
+
+  void take(const sizes<Scalar>& n, const Scalar* parameters, parameter_storage how) {
+    storage = how;
+    const bool rounded = how == parameter_storage::bfloat16;
     layer.resize(static_cast<std::size_t>(n.layers));
     for (std::ptrdiff_t l = 0; l < n.layers; ++l) {
       const layer_offsets at = n.layer(l);
       layer_weights& w = layer[static_cast<std::size_t>(l)];
-      pad(parameters + at.attention_norm, n.dimension, w.attention_norm);
-      pad(parameters + at.ffn_norm, n.dimension, w.ffn_norm);
-      w.qkv.resize(n.dimension, n.wide_qkv);
+      pad(parameters + at.attention_norm, n.dimension, how, w.attention_norm);
+      pad(parameters + at.ffn_norm, n.dimension, how, w.ffn_norm);
+      w.qkv.resize(n.dimension, n.wide_qkv, rounded);
       w.qkv.set_transposed(parameters + at.wq, n.qkv, n.dimension);
-      w.wo.resize(n.dimension, n.wide);
+      w.wo.resize(n.dimension, n.wide, rounded);
       w.wo.set_transposed(parameters + at.wo, n.dimension, n.dimension);
-      w.gate_up.resize(n.dimension, 2 * n.wide_hidden);
+      w.gate_up.resize(n.dimension, 2 * n.wide_hidden, rounded);
       w.gate_up.set_transposed(parameters + at.w1, n.hidden, n.dimension);
       w.gate_up.set_transposed(parameters + at.w3, n.hidden, n.dimension, 0, n.wide_hidden);
-      w.down.resize(n.hidden, n.wide);
+      w.down.resize(n.hidden, n.wide, rounded);
       w.down.set_transposed(parameters + at.w2, n.dimension, n.hidden);
     }
-    pad(parameters + n.final_norm, n.dimension, final_norm);
-    head.resize(n.dimension, n.vocabulary);
+    pad(parameters + n.final_norm, n.dimension, how, final_norm);
+    head.resize(n.dimension, n.vocabulary, rounded);
     head.set_transposed(parameters, n.vocabulary, n.dimension);
   }
 };
@@ -112,22 +157,36 @@ struct backward_weights {
   std::vector<layer_weights> layer;
   packed_matrix<Scalar> head;
 
-  void take(const sizes<Scalar>& n, const Scalar* parameters) {
+  [[nodiscard]] static std::ptrdiff_t bytes(const sizes<Scalar>& n, parameter_storage how) {
+    constexpr auto of = &packed_matrix<Scalar>::elements;
+    const std::ptrdiff_t one =
+        of(n.qkv, n.wide) + of(n.dimension, n.wide) + of(2 * n.wide_hidden, n.wide) + of(n.dimension, n.wide_hidden);
+    return matrix_bytes<Scalar>(n.layers * one + of(n.vocabulary, n.wide), how);
+  }
+  [[nodiscard]] std::ptrdiff_t bytes() const {
+    std::ptrdiff_t sum = bytes_of(head);
+    for (const layer_weights& w : layer)
+      sum += bytes_of(w.qkv) + bytes_of(w.wo) + bytes_of(w.gate_up) + bytes_of(w.down);
+    return sum;
+  }
+
+  void take(const sizes<Scalar>& n, const Scalar* parameters, parameter_storage how) {
+    const bool rounded = how == parameter_storage::bfloat16;
     layer.resize(static_cast<std::size_t>(n.layers));
     for (std::ptrdiff_t l = 0; l < n.layers; ++l) {
       const layer_offsets at = n.layer(l);
       layer_weights& w = layer[static_cast<std::size_t>(l)];
-      w.qkv.resize(n.qkv, n.wide);
+      w.qkv.resize(n.qkv, n.wide, rounded);
       w.qkv.set(parameters + at.wq, n.qkv, n.dimension);
-      w.wo.resize(n.dimension, n.wide);
+      w.wo.resize(n.dimension, n.wide, rounded);
       w.wo.set(parameters + at.wo, n.dimension, n.dimension);
-      w.gate_up.resize(2 * n.wide_hidden, n.wide);
+      w.gate_up.resize(2 * n.wide_hidden, n.wide, rounded);
       w.gate_up.set(parameters + at.w1, n.hidden, n.dimension);
       w.gate_up.set(parameters + at.w3, n.hidden, n.dimension, n.wide_hidden);
-      w.down.resize(n.dimension, n.wide_hidden);
+      w.down.resize(n.dimension, n.wide_hidden, rounded);
       w.down.set(parameters + at.w2, n.dimension, n.hidden);
     }
-    head.resize(n.vocabulary, n.wide);
+    head.resize(n.vocabulary, n.wide, rounded);
     head.set(parameters, n.vocabulary, n.dimension);
   }
 };

@@ -166,7 +166,7 @@ void workspace<Scalar>::state::forward_chunk(const chunk& c, const Scalar* param
   Scalar* x = f.input(0);
   for (std::ptrdiff_t i = 0; i < c.tokens; ++i, x += n.wide) {
     const Scalar* const from = parameters + tokens[static_cast<std::size_t>(c.first_token + i)] * n.dimension;
-    std::copy(from, from + n.dimension, x);
+    read_parameters(from, n.dimension, weights.storage, x);
     std::fill(x + n.dimension, x + n.wide, Scalar{0});
   }
   for (std::ptrdiff_t l = 0; l < n.layers; ++l) {

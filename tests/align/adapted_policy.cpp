@@ -8,6 +8,7 @@
 
 #include "align/responses.hpp"
 #include "rlhf/backend/reference.hpp"
+#include "rlhf/core/numeric.hpp"
 #include "rlhf/policy/adapters_off.hpp"
 #include "support/catch.hpp"
 
@@ -143,6 +144,46 @@ TEST_CASE("models that share their memory compute what they compute alone") {
   critic_alone.backward_values(slope);
   CHECK(std::ranges::equal(critic.gradient(), critic_alone.gradient()));
   CHECK(std::ranges::any_of(critic.gradient().first(w.start.parameters.size()), [](float x) { return x != 0; }));
+}
+
+TEST_CASE("models in bfloat16 score, draw and learn by the same rounded weights: a first ratio is 1") {
+  world w;
+  using policy = align::language_policy<rlhf::reference_backend>;
+  const align::language_model<float> stored(sizes, w.start.parameters, align::parameter_storage::bfloat16);
+  align::language_model<float> before = w.start;
+  for (float& p : before.parameters) p = static_cast<float>(rlhf::bfloat16(p));
+  policy model(w.cpu, w.pool, stored), plain(w.cpu, w.pool, before), start(w.cpu, w.pool, stored);
+  const auto memory = std::make_shared<align::pass_memory>(align::pass_limits{.tokens = 9});
+  policy split(w.cpu, w.pool, stored, {}, memory);
+  const rlhf::responses drawn = model.sample({{0}, {0, 3}, {0, 4, 5}}, 4, {.seed = 9});
+  CHECK(std::ranges::equal(drawn.tokens(), plain.sample({{0}, {0, 3}, {0, 4, 5}}, 4, {.seed = 9}).tokens()));
+  const auto n = static_cast<std::size_t>(drawn.response_tokens());
+  std::vector<float> a(n), b(n), c(n), d(n), slope(n, 0.5f);
+  model.log_probs(drawn, a);
+  plain.log_probs(drawn, b);
+  split.log_probs(drawn, c);
+  start.log_probs(drawn, d);
+  CHECK(a == b);
+  CHECK(a == c);  // exp(a - c), the ratio, is 1
+  CHECK(a == d);  // and of the reference
+  w.plain.log_probs(drawn, d);
+  CHECK(a != d);
+  model.backward(slope);
+  plain.backward(slope);
+  CHECK(std::ranges::equal(model.gradient(), plain.gradient()));
+  // With adapters that are still nothing the model is its start, and what is merged is rounded as a whole.
+  align::adapted_policy<rlhf::reference_backend> adapted(w.cpu, w.pool, stored, 3, {.seed = 6}, {});
+  adapted.log_probs(drawn, d);
+  CHECK(a == d);
+  for (float& x : adapted.parameters()) x += 0.03f;
+  align::language_model<float> merged(sizes, adapted.merged().parameters);
+  CHECK(adapted.merged().net.storage() == align::parameter_storage::bfloat16);
+  for (float& p : merged.parameters) p = static_cast<float>(rlhf::bfloat16(p));
+  adapted.log_probs(drawn, d);
+  policy as_merged(w.cpu, w.pool, merged);
+  as_merged.log_probs(drawn, b);
+  CHECK(b == d);
+  CHECK(a != d);
 }
 
 TEST_CASE("a copy goes back by a pass of its own, and going back twice adds the same again") {

@@ -10,6 +10,7 @@
 #include "align/buffer.hpp"
 #include "align/gemm.hpp"
 #include "align/layers.hpp"
+#include "rlhf/core/numeric.hpp"
 #include "rlhf/math/random.hpp"
 #include "support/catch.hpp"
 
@@ -84,6 +85,83 @@ TEST_CASE("a transposed weight is packed where it is told") {
         other += std::abs(static_cast<double>(packed.at(k, j)));
     }
   CHECK(other == 0);
+}
+
+TEST_CASE("a matrix is rounded to bfloat16 to nearest, ties to even") {
+  constexpr float unit = 0x1p-7f;  // of the last of 8 digits behind 1
+  struct rounding {
+    float from, to;
+  };
+  const std::vector<rounding> cases{{0.0f, 0.0f},
+                                    {1.0f, 1.0f},
+                                    {1 + 0.5f * unit, 1.0f},
+                                    {1 + 0.5f * unit + 0x1p-23f, 1 + unit},
+                                    {1 + 1.5f * unit, 1 + 2 * unit},
+                                    {1 + 1.5f * unit - 0x1p-23f, 1 + unit},
+                                    {-1 - 0.5f * unit, -1.0f},
+                                    {-1 - 1.5f * unit, -1 - 2 * unit},
+                                    {2 - 0.5f * unit, 2.0f},
+                                    {2 - 0.5f * unit - 0x1p-23f, 2 - unit},
+                                    {0x1p-133f, 0x1p-133f},
+                                    {0x1.8p-133f, 0x1p-132f},
+                                    {3e38f, 0x1.c4p127f}};
+  // In every lane of a panel, and packed either way.
+  const auto n = static_cast<std::ptrdiff_t>(cases.size());
+  for (const std::ptrdiff_t columns : {1, 7, 8, 16, 21}) {
+    std::vector<float> w(static_cast<std::size_t>(n * columns)), flipped(w.size());
+    for (std::ptrdiff_t i = 0; i < n; ++i)
+      for (std::ptrdiff_t j = 0; j < columns; ++j)
+        w[static_cast<std::size_t>(i * columns + j)] = flipped[static_cast<std::size_t>(j * n + i)] =
+            cases[static_cast<std::size_t>((i + j) % n)].from;
+    align::packed_matrix<float> packed, transposed;
+    packed.resize(n, columns, true);
+    packed.set(w.data(), n, columns);
+    transposed.resize(n, columns, true);
+    transposed.set_transposed(flipped.data(), columns, n);
+    for (std::ptrdiff_t i = 0; i < n; ++i)
+      for (std::ptrdiff_t j = 0; j < columns; ++j) {
+        CHECK(packed.at(i, j) == cases[static_cast<std::size_t>((i + j) % n)].to);
+        CHECK(transposed.at(i, j) == cases[static_cast<std::size_t>((i + j) % n)].to);
+      }
+    packed.resize(n, columns);
+    packed.set(w.data(), n, columns);
+    CHECK(packed.at(2, 0) == cases[2].from);  // and not any longer
+  }
+}
+
+TEMPLATE_TEST_CASE("products with a matrix in bfloat16 have the bits of those with its rounded elements", "", float,
+                   double) {
+  for (const std::ptrdiff_t rows : {1, 2, 5, 6, 7, 12, 13, 100})
+    for (const std::ptrdiff_t depth : {1, 2, 7, 32})
+      for (const std::ptrdiff_t columns : {1, 3, 4, 5, 8, 9, 15, 16, 17, 24, 29, 40}) {
+        CAPTURE(rows, depth, columns);
+        const auto a = normals<TestType>(static_cast<std::size_t>(rows * depth), 1);
+        const auto b = normals<TestType>(static_cast<std::size_t>(depth * columns), 2);
+        align::packed_matrix<TestType> exact, rounded;
+        exact.resize(depth, columns);
+        rounded.resize(depth, columns, true);
+        rounded.set(b.data(), depth, columns);
+        bool any = false;
+        std::vector<TestType> before(b);
+        for (std::ptrdiff_t i = 0; i < depth; ++i)
+          for (std::ptrdiff_t j = 0; j < columns; ++j) {
+            TestType& x = before[static_cast<std::size_t>(i * columns + j)];
+            const auto to = static_cast<TestType>(static_cast<float>(rlhf::bfloat16(static_cast<float>(x))));
+            any = any || to != x;
+            x = to;
+          }
+        CHECK(any);
+        exact.set(before.data(), depth, columns);
+        std::vector<TestType> c(static_cast<std::size_t>(rows * columns + 1), TestType{0.5}), d = c;
+        align::multiply(rows, a.data(), depth, exact, c.data(), columns);
+        align::multiply(rows, a.data(), depth, rounded, d.data(), columns);
+        REQUIRE(c == d);
+        align::multiply<true>(rows, a.data(), depth, exact, c.data(), columns);
+        align::multiply<true>(rows, a.data(), depth, rounded, d.data(), columns);
+        REQUIRE(c == d);
+        CHECK(c.back() == TestType{0.5});
+        CHECK(rounded.rounded.size() == exact.panels.size());
+      }
 }
 
 TEST_CASE("a row of a product has the same bits in any batch") {

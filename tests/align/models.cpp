@@ -9,6 +9,7 @@
 
 #include "align/names.hpp"
 #include "align/sampling.hpp"
+#include "rlhf/core/numeric.hpp"
 #include "rlhf/train/optimizer.hpp"
 #include "support/catch.hpp"
 
@@ -141,6 +142,38 @@ TEST_CASE("a scalar model starts from a language model's trunk, with values of 0
   std::vector<float> values(1, 5.0f);
   reward.values(b, std::vector<std::int64_t>{1}, values);
   CHECK(values[0] == 0);
+}
+
+TEST_CASE("updates too small for bfloat16 are kept, and add up until passes see them") {
+  language_model<float> model({}, rlhf::random_key{.seed = 4}, align::parameter_storage::bfloat16);
+  // A scalar model of it stores its trunk so too, and reads its head as it is.
+  scalar_model<float> reward(model);
+  CHECK(reward.net.storage() == align::parameter_storage::bfloat16);
+  rlhf::thread_pool pool(1);
+  workspace<float> work;
+  const token_sequences batch = align::name_tokens::prompts(2);
+  reward.forward(pool, batch, work);
+  std::vector<float> value(1);
+  reward.parameters.back() = 1 + 0x1p-20f;
+  reward.values(work, std::vector<std::int64_t>{0}, value);
+  CHECK(value[0] == 1 + 0x1p-20f);
+
+  for (float& p : model.parameters) p = static_cast<float>(rlhf::bfloat16(p));
+  const auto logits = [&] {
+    std::vector<float> out(29);
+    model.forward(pool, batch, work);
+    model.logits(pool, work, std::vector<std::int64_t>{0}, out);
+    return out;
+  };
+  const std::vector<float> first = logits();
+  // Half a unit of the last digit is 2^-9 to 2^-8 of a parameter.
+  for (int step = 1; step <= 12; ++step) {
+    for (float& p : model.parameters) p *= 1 + 0x1p-11f;
+    if (step <= 4)
+      CHECK(logits() == first);
+    else if (step == 12)
+      CHECK(logits() != first);
+  }
 }
 
 TEST_CASE("training on names learns, with the same bits for 1, 2 and 3 threads") {

@@ -8,6 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "rlhf/core/numeric.hpp"
 #include "support/catch.hpp"
 
 using align::language_model;
@@ -79,6 +80,33 @@ TEMPLATE_TEST_CASE("the recorded log-probabilities are those of the full forward
                                        expected[i * 13 + static_cast<std::size_t>(drawn.completion.targets[i])]));
     CHECK(worst < (sizeof(TestType) == 4 ? 1e-5 : 1e-13));
   }
+}
+
+TEMPLATE_TEST_CASE("a model in bfloat16 draws what the model of its rounded weights draws, to the bit", "", float,
+                   double) {
+  const auto exact = model<TestType>();
+  language_model<TestType> stored(sizes, exact.parameters, align::parameter_storage::bfloat16), before = exact;
+  for (TestType& p : before.parameters)
+    p = static_cast<TestType>(static_cast<float>(rlhf::bfloat16(static_cast<float>(p))));
+  rlhf::thread_pool pool(2);
+  for (const double temperature : {1.0, 0.0}) {
+    const sampling_options options{.samples = 5, .temperature = temperature, .key = {.seed = 1}};
+    const auto drawn = sample(pool, stored, prompts(), options);
+    CHECK(same(drawn, sample(pool, before, prompts(), options)));
+    if (temperature == 0) continue;
+    CHECK_FALSE(same(drawn, sample(pool, exact, prompts(), options)));
+    // And a pass reads the same weights as the sampler.
+    const auto expected = log_probabilities(stored, drawn, temperature);
+    double worst = 0;
+    for (std::size_t i = 0; i < drawn.logp.size(); ++i)
+      worst = std::max(worst, std::abs(static_cast<double>(drawn.logp[i]) -
+                                       expected[i * 13 + static_cast<std::size_t>(drawn.completion.targets[i])]));
+    CHECK(worst < (sizeof(TestType) == 4 ? 1e-5 : 1e-13));
+  }
+  // The second of two mixed models as well.
+  const sampling_options options{.samples = 2, .key = {.seed = 2}};
+  CHECK(same(sample<TestType>(pool, exact, prompts(), options, {}, {&stored, 0.5, 0.5}),
+             sample<TestType>(pool, exact, prompts(), options, {}, {&before, 0.5, 0.5})));
 }
 
 TEST_CASE("a rollout has the shape it promises") {

@@ -9,9 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "rlhf/core/numeric.hpp"
 #include "support/catch.hpp"
 
 using align::activation_storage;
+using align::parameter_storage;
 using align::token_sequences;
 using align::transformer;
 using align::transformer_options;
@@ -56,6 +58,12 @@ std::vector<Scalar> initial(const transformer<Scalar>& net) {
     if (slice.shape.size() == 1)
       for (std::int64_t i = 0; i < slice.size; ++i)
         parameters[static_cast<std::size_t>(slice.offset + i)] += Scalar(0.1) * static_cast<Scalar>(i % 5);
+  return parameters;
+}
+
+template <class Scalar>
+std::vector<Scalar> rounded(std::vector<Scalar> parameters) {
+  for (Scalar& p : parameters) p = static_cast<Scalar>(static_cast<float>(rlhf::bfloat16(static_cast<float>(p))));
   return parameters;
 }
 
@@ -281,6 +289,95 @@ TEST_CASE("what a pass keeps changes no output; rounded activations give the gra
     }
     CHECK(std::sqrt(difference / all) < 0x1p-7);
   }
+}
+
+TEMPLATE_TEST_CASE("weights in bfloat16 give the bits of weights that were rounded before, gradients too", "", float,
+                   double) {
+  const transformer<TestType> exact(odd), stored(odd, parameter_storage::bfloat16);
+  const auto parameters = initial(exact), before = rounded(parameters);
+  const token_sequences batch = random_sequences(std::vector{3, 1, 0, 60, 8, 55, 70, 131}, odd.vocabulary);
+  const auto expected = run(exact, before, batch, 1);
+  for (const int threads : {1, 3}) {
+    const auto [logits, gradient] = run(stored, parameters, batch, threads);
+    CHECK(logits == expected.first);
+    CHECK(gradient == expected.second);
+  }
+  CHECK(run(exact, parameters, batch, 1).first != expected.first);
+  // Every tensor is rounded: the smallest change of one is not seen, and one that crosses to the next number is.
+  for (const auto& slice : exact.slices()) {
+    CAPTURE(slice.name);
+    auto close = before, far = before;
+    for (std::int64_t i = slice.offset; i < slice.offset + slice.size; ++i) {
+      close[static_cast<std::size_t>(i)] *= TestType(1 + 0x1p-10);
+      far[static_cast<std::size_t>(i)] *= TestType(1 + 0x1p-6);
+    }
+    CHECK(run(stored, close, batch, 1).first == expected.first);
+    CHECK(run(stored, far, batch, 1).first != expected.first);
+  }
+}
+
+TEST_CASE("the gradient through weights in bfloat16 is the slope at the rounded weights") {
+  // Of a model whose weights are rounded and then moved: by differences of the model that does not round.
+  const transformer<double> exact(odd), stored(odd, parameter_storage::bfloat16);
+  const auto parameters = initial(exact);
+  const auto at = rounded(parameters), direction = normals<double>(parameters.size(), 5);
+  const token_sequences batch = random_sequences(std::vector{3, 1, 55, 8}, odd.vocabulary);
+  const auto gradient = run(stored, parameters, batch, 1).second;
+  const auto loss = [&](double step) {
+    auto moved = at;
+    for (std::size_t i = 0; i < moved.size(); ++i) moved[i] += step * direction[i];
+    rlhf::thread_pool pool(1);
+    workspace<double> work;
+    exact.forward(pool, moved, batch, work);
+    const auto rows = all_rows(work);
+    std::vector<double> logits(rows.size() * static_cast<std::size_t>(odd.vocabulary));
+    exact.logits(pool, work, rows, logits);
+    const auto d_logits = normals<double>(logits.size(), 100);
+    const auto d_hidden = normals<double>(batch.tokens.size() * static_cast<std::size_t>(odd.dimension), 101);
+    double sum = 0;
+    for (std::size_t i = 0; i < logits.size(); ++i) sum += d_logits[i] * logits[i];
+    for (const std::int64_t t : rows)
+      for (std::size_t j = 0; j < 12; ++j) sum += d_hidden[static_cast<std::size_t>(t) * 12 + j] * work.hidden(t)[j];
+    return sum;
+  };
+  double slope = 0;
+  for (std::size_t i = 0; i < gradient.size(); ++i) slope += gradient[i] * direction[i];
+  CHECK(std::abs(slope) > 1);
+  CHECK((loss(1e-6) - loss(-1e-6)) / 2e-6 == Approx(slope).epsilon(1e-6));
+}
+
+TEST_CASE("the memory that weights take is known before, and half of it in bfloat16 but for the norms") {
+  const transformer_options large{
+      .vocabulary = 64, .dimension = 64, .hidden = 128, .layers = 2, .heads = 4, .kv_heads = 4, .context = 16};
+  for (const transformer_options& options : {odd, large}) {
+    std::int64_t taken[2][2];
+    for (const auto storage : {parameter_storage::full, parameter_storage::bfloat16}) {
+      const transformer<float> net(options, storage);
+      const auto parameters = initial(net);
+      const token_sequences batch = random_sequences(std::vector{3, 5}, options.vocabulary);
+      rlhf::thread_pool pool(1);
+      workspace<float> work;
+      net.forward(pool, parameters, batch, work);
+      std::int64_t* const of = taken[storage == parameter_storage::full ? 0 : 1];
+      of[0] = work.parameter_bytes();
+      CHECK(of[0] == align::parameter_bytes<float>(options, storage, false));
+      std::vector<float> gradient(parameters.size());
+      net.backward(pool, parameters, work, {}, gradient);
+      of[1] = work.parameter_bytes();
+      CHECK(of[1] == align::parameter_bytes<float>(options, storage));
+    }
+    const std::int64_t pad = 64 / sizeof(float), norms = (2 * options.layers + 1) *
+                                                         ((options.dimension + pad - 1) / pad * pad) *
+                                                         static_cast<std::int64_t>(sizeof(float));
+    for (const int way : {0, 1}) {
+      CHECK(2 * taken[1][way] >= taken[0][way]);
+      CHECK(2 * taken[1][way] <= taken[0][way] + norms);
+    }
+  }
+  // Where nothing is padded there is an element for each parameter, the norms once.
+  const std::int64_t norms = 5 * 64, matrices = align::parameter_count(large) - norms;
+  CHECK(align::parameter_bytes<float>(large, parameter_storage::full) == 4 * (2 * matrices + norms));
+  CHECK(align::parameter_bytes<float>(large, parameter_storage::bfloat16) == 2 * 2 * matrices + 4 * norms);
 }
 
 TEST_CASE("the memory that a pass takes is known before") {
