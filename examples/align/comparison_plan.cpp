@@ -60,7 +60,8 @@ class rehearsals {
 plan_of_runs plan_comparison(const request& asked) {
   // What settings will be chosen is not known: each label counts as it is.
   std::vector<planned_run> runs = schedule(asked.run, candidates_of(asked), asked.tuning_seeds).runs();
-  for (const planned_run& run : schedule(asked.run, asked.variants, asked.seeds).runs()) runs.push_back(run);
+  const schedule reported(asked.run, asked.variants, asked.seeds);
+  runs.insert(runs.end(), reported.runs().begin(), reported.runs().end());
   std::vector<kind_plan> kinds;
   std::map<fs::path, std::size_t> index;
   std::vector<const planned_run*> left;
