@@ -379,8 +379,10 @@ class rehearsal_of_run {
                              static_cast<double>(some.chosen.size());
     const std::int64_t steps = r_.dpo.epochs * divided_up(count, r_.dpo.batch);
     const std::int64_t every = std::max<std::int64_t>(1, steps / r_.iterations);
+    // Policy and start both score the pairs that are held out.
+    const std::int64_t scored = count + (t_.judge_pairs ? 2 * t_.reward.held_out.chosen.size() : 0);
     add(name, steps,
-        one * static_cast<double>(steps) + reference * static_cast<double>(count) +
+        one * static_cast<double>(steps) + reference * static_cast<double>(scored) +
             judged * static_cast<double>(divided_up(steps, every)));
   }
 
