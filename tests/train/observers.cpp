@@ -2,6 +2,7 @@
 
 #include "rlhf/train/observers.hpp"
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -9,6 +10,7 @@
 #include "rlhf/algorithm/rloo.hpp"
 #include "rlhf/train/group.hpp"
 #include "rlhf/train/on_policy.hpp"
+#include "rlhf/train/per_prompt_reward.hpp"
 #include "rlhf/train/running_reward.hpp"
 #include "rlhf/train/supervised.hpp"
 #include "support/catch.hpp"
@@ -89,6 +91,104 @@ TEST_CASE("a running reward has mean 0 and deviation 1 of all that it has seen")
   CHECK(sum / 500 == Approx(0).margin(1e-4));
   CHECK(squares / 500 == Approx(1).epsilon(1e-2));
   CHECK(scaled.scale.seen.count == 1500);
+}
+
+namespace {
+
+/// A reward that is the response's only token.
+struct token_itself {
+  void rewards(const responses& batch, std::span<float> out) const {
+    for (std::int64_t i = 0; i < batch.size(); ++i)
+      out[static_cast<std::size_t>(i)] = static_cast<float>(batch.response(i)[0]);
+  }
+};
+
+/// Responses of one token: prompt, then token.
+responses answers(const std::vector<std::array<std::int32_t, 2>>& rows, std::vector<std::int32_t> more = {}) {
+  responses out;
+  for (const auto& [prompt, token] : rows) {
+    std::vector<std::int32_t> front{prompt};
+    front.insert(front.end(), more.begin(), more.end());
+    out.add(front, std::vector<std::int32_t>{token});
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("a reward by prompt is a z-score among the latest of its prompt") {
+  token_itself raw;
+  const double e = 1e-6;
+  std::vector<float> z(3);
+  per_prompt_reward scaled(raw, {.capacity = 4, .enough = 3});
+  // Too few of any prompt: by the call, mean 4 and variance (4 + 0 + 4) / 3.
+  scaled.rewards(answers({{7, 2}, {7, 4}, {8, 6}}), z);
+  CHECK(z[0] == Approx(-2 / (std::sqrt(8.0 / 3) + e)));
+  CHECK(z[1] == Approx(0).margin(1e-7));
+  CHECK(z[2] == Approx(2 / (std::sqrt(8.0 / 3) + e)));
+  // Prompt 7 has 2, 4, 6, 8 now: mean 5, variance 5. Prompt 8 has 6, 100: by the call still, mean 38, variance 1922 + 2/3.
+  scaled.rewards(answers({{7, 6}, {7, 8}, {8, 100}}), z);
+  CHECK(z[0] == Approx(1 / std::sqrt(5.0)).epsilon(1e-5));
+  CHECK(z[1] == Approx(3 / std::sqrt(5.0)).epsilon(1e-5));
+  CHECK(z[2] == Approx(62 / std::sqrt((32.0 * 32 + 30 * 30 + 62 * 62) / 3)).epsilon(1e-5));
+  // Of five only the latest four are kept, and all that a call brings counts before any of it is scaled.
+  scaled.rewards(answers({{7, 10}, {8, 100}, {8, 194}}), z);
+  CHECK(scaled.seen.at({7}) == std::vector<float>{4, 6, 8, 10});
+  CHECK(z[0] == Approx(3 / std::sqrt(5.0)).epsilon(1e-5));
+  CHECK(scaled.seen.at({8}) == std::vector<float>{6, 100, 100, 194});
+  CHECK(z[1] == Approx(0).margin(1e-6));
+  CHECK(z[2] == Approx(std::sqrt(2.0)).epsilon(1e-5));
+  // What never differs is worth nothing.
+  per_prompt_reward flat(raw, {.enough = 1});
+  flat.rewards(answers({{7, 5}, {7, 5}, {7, 5}}), z);
+  CHECK(z == std::vector<float>{0, 0, 0});
+
+  SECTION("the defaults") {
+    CHECK(per_prompt_options{}.capacity == 32);
+    CHECK(per_prompt_options{}.enough == 16);
+    CHECK(per_prompt_options{}.epsilon == 1e-6);
+  }
+  SECTION("which tokens tell a prompt") {
+    per_prompt_reward whole(raw), first(raw, {.prompt_tokens = 1});
+    for (const std::int32_t noise : {1, 2}) {
+      whole.rewards(answers({{7, 1}, {7, 2}, {8, 3}}, {noise}), z);
+      first.rewards(answers({{7, 1}, {7, 2}, {8, 3}}, {noise}), z);
+    }
+    CHECK(whole.seen.size() == 4);
+    CHECK(first.seen.size() == 2);
+    CHECK(first.seen.at({7}) == std::vector<float>{1, 2, 1, 2});
+  }
+  SECTION("it goes on from what was seen") {
+    per_prompt_reward next(raw, scaled.options());
+    next.seen = scaled.seen;
+    std::vector<float> again(2);
+    z.resize(2);
+    const responses batch = answers({{7, 3}, {9, 4}});
+    scaled.rewards(batch, z);
+    next.rewards(batch, again);
+    CHECK(z == again);
+  }
+  SECTION("what it refuses") {
+    struct broken {
+      void rewards(const responses&, std::span<float> out) const {
+        out[0] = 1;
+        out[1] = std::numeric_limits<float>::infinity();
+      }
+    } bad;
+    per_prompt_reward poisoned(bad);
+    z.resize(2);
+    CHECK_THROWS_WITH(poisoned.rewards(answers({{7, 3}, {9, 4}}), z),
+                      "per_prompt_reward: a reward is inf, wants finite numbers");
+    CHECK(poisoned.seen.empty());
+    CHECK_THROWS_WITH(per_prompt_reward(raw, {.capacity = 0, .enough = 0}),
+                      "per_prompt_reward: options.capacity is 0, wants 1 or more");
+    CHECK_THROWS_WITH(per_prompt_reward(raw, {.capacity = 8}),
+                      "per_prompt_reward: options.enough is 16, wants at most options.capacity");
+    CHECK_THROWS_WITH(per_prompt_reward(raw, {.epsilon = 0}),
+                      "per_prompt_reward: options.epsilon is 0, wants a finite number above 0");
+    CHECK_THROWS_WITH(per_prompt_reward(raw, {.prompt_tokens = -1}),
+                      "per_prompt_reward: options.prompt_tokens is -1, wants 0 or more");
+  }
 }
 
 TEST_CASE("PPO-max raises the reward, its critic first") {
