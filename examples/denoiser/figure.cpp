@@ -1,7 +1,10 @@
 #include "denoiser/figure.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <iomanip>
+#include <iterator>
 #include <sstream>
 
 namespace denoising {
@@ -10,11 +13,14 @@ namespace {
 constexpr const char* head = "font 'sans-serif,12' background '#ffffff'\n";
 constexpr const char* colors[] = {"#777777", "#d95f02", "#1b9e77", "#7570b3", "#e7298a"};
 
-/// A point is a line of no length with round ends: half the size of a symbol in the file.
+/// The first of the points, each a line of hardly any length with round ends: half the size of a symbol in the file.
 std::string dots(const std::vector<point>& points) {
   std::ostringstream out;
-  out.precision(3);
-  for (const point& p : points) out << p[0] << ' ' << p[1] << '\n' << p[0] << ' ' << p[1] << "\n\n";
+  out << std::fixed << std::setprecision(2);
+  for (std::size_t i = 0; i < std::min<std::size_t>(points.size(), 150); ++i) {
+    const point& p = points[i];
+    out << p[0] << ' ' << p[1] << '\n' << p[0] + 0.01 << ' ' << p[1] << "\n\n";
+  }
   return out.str();
 }
 
