@@ -4,10 +4,12 @@
 #include "rlhf/policy/gaussian.hpp"
 
 #include <cmath>
+#include <map>
 
 #include "rlhf/algorithm/rloo.hpp"
 #include "rlhf/train/group.hpp"
 #include "rlhf/train/on_policy.hpp"
+#include "rlhf/train/per_prompt_reward.hpp"
 #include "support/catch.hpp"
 #include "train/world.hpp"
 
@@ -100,6 +102,33 @@ parameter_update<cosine_schedule> falling(double rate, std::int64_t total) {
   return {{.rate = rate, .total = total}, {{.weight_decay = 0}}, 1e9};
 }
 
+/// Moves that somebody logged: from starts like a policy's, to points around the middle that no policy of the tests makes.
+responses logged_moves(std::uint32_t n, std::size_t steps) {
+  const random_numbers numbers({6, 6});
+  responses out;
+  for (std::uint32_t i = 0; i < n; ++i) {
+    const auto draw = [&](std::uint32_t at, double scale) {
+      return token_of(static_cast<float>(scale * numbers.normal({i, 0, at})));
+    };
+    std::vector<std::int32_t> moves;
+    for (std::uint32_t t = 0; t < 2 * steps; ++t) moves.push_back(draw(2 + t, 1.2));
+    out.add(std::vector<std::int32_t>{0, draw(0, 1), draw(1, 1)}, moves);
+  }
+  return out;
+}
+/// A quarter of the data each iteration, in turn; the prompts of it hold the starts.
+responses rows_of(const responses& data, std::int64_t i) {
+  std::vector<std::int64_t> rows;
+  for (std::int64_t k = 0; k < 1024; ++k) rows.push_back((1024 * i + k) % data.size());
+  return data.select(rows);
+}
+prompt_list starts_of(const responses& data, std::int64_t i) {
+  const responses rows = rows_of(data, i);
+  prompt_list out;
+  for (std::int64_t k = 0; k < rows.size(); ++k) out.emplace_back(rows.prompt(k).begin(), rows.prompt(k).end());
+  return out;
+}
+
 }  // namespace
 
 TEST_CASE("the log-probabilities of moves are normal densities, their slopes exact") {
@@ -158,6 +187,12 @@ TEST_CASE("PPO, REBEL and RLOO teach a few-step denoiser to land where it should
     train_rebel(cpu, {.eta = 1, .kl_coefficient = beta}, policy, reference, reward, update, ask,
                 {.iterations = 200, .epochs = 4, .minibatch = 1024, .key = {1, 100}});
   }
+  SECTION("REBEL as RLCM writes it, kappa (h - h') against the rewards: kappa = 1 / eta") {
+    const double kappa = deviations.size() == 1 ? 0.5 : 2;
+    auto update = falling(0.02, 800);
+    train_rebel(cpu, {.eta = 1 / kappa, .kl_coefficient = beta, .paper_scaling = true}, policy, reference, reward,
+                update, ask, {.iterations = 200, .epochs = 4, .minibatch = 1024, .key = {1, 100}});
+  }
   SECTION("RLOO") {
     rloo algorithm;
     algorithm.reward.coefficient = beta;
@@ -167,6 +202,106 @@ TEST_CASE("PPO, REBEL and RLOO teach a few-step denoiser to land where it should
   }
   CHECK(distance(policy, best(deviations), deviations) < 1e-2);
   CHECK(distance(reference, best(deviations), deviations) > 0.3);
+}
+
+TEST_CASE("REBEL against logged moves finds the best denoiser where the reward is linear") {
+  // Then log pi / pi_ref of the best is reward / beta and a constant, which the means can be: A stays, b moves by s^2 w / beta.
+  // With a reward that they cannot fit, as the quadratic one above, what is found depends on where the partners come from.
+  const std::vector<double> deviations = GENERATE(std::vector<double>{0.5}, std::vector<double>{0.6, 0.4});
+  const double eta = deviations.size() == 1 ? 1 : 0.5;
+  CAPTURE(deviations.size(), eta);
+  struct height {
+    void rewards(const responses& batch, std::span<float> out) const {
+      for (std::int64_t i = 0; i < batch.size(); ++i) {
+        const auto moves = batch.response(i);
+        out[static_cast<std::size_t>(i)] =
+            0.3f * number_of(moves[moves.size() - 2]) - 0.6f * number_of(moves[moves.size() - 1]);
+      }
+    }
+  } reward;
+  reference_backend cpu;
+  gaussian_policy reference(deviations), policy = reference;
+  const responses data = logged_moves(4096, deviations.size());
+  auto update = falling(0.02, 400);
+  std::int64_t tokens = 0;
+  train_rebel(
+      cpu, {.eta = eta, .kl_coefficient = beta, .paper_scaling = true}, policy, reference, reward, update,
+      [&](std::int64_t i) { return starts_of(data, i); },
+      {.iterations = 100, .epochs = 4, .minibatch = 1024, .key = {1, 100}},
+      [&](const iteration& now) { tokens = now.tokens; },
+      [&](std::int64_t i, const prompt_list&) { return rows_of(data, i); });
+  std::vector<double> goal_of(6 * deviations.size());
+  for (std::size_t k = 0; k < deviations.size(); ++k) {
+    const double s2 = deviations[k] * deviations[k];
+    goal_of[6 * k] = goal_of[6 * k + 3] = 1;
+    goal_of[6 * k + 4] = 0.3 * s2 / beta;
+    goal_of[6 * k + 5] = -0.6 * s2 / beta;
+  }
+  CHECK(tokens == 100 * 1024 * 2 * static_cast<std::int64_t>(deviations.size()));  // the policy's own
+  CHECK(distance(policy, goal_of, deviations) < 1e-2);
+  CHECK(distance(reference, goal_of, deviations) > 0.3);
+}
+
+TEST_CASE("kappa and eta scale REBEL's loss and nothing else") {
+  reference_backend cpu;
+  const std::vector<double> deviations = {0.6, 0.4};
+  gaussian_policy reference(deviations);
+  for (float& x : reference.parameters()) x += 0.1f;
+  nearness reward;
+  const auto first_loss = [&](const rebel_regression& algorithm, gaussian_policy& policy) {
+    parameter_update<> update{{0}, {{.weight_decay = 0}}, 1e9};
+    double loss = 0;
+    train_rebel(
+        cpu, algorithm, policy, reference, reward, update, [](std::int64_t) { return prompts(64); },
+        {.iterations = 1, .minibatch = 64, .key = {1, 100}},
+        [&](const iteration& now) { loss = (*now.metrics)["loss/policy_avg"]; });
+    return loss;
+  };
+  gaussian_policy policy = reference;
+  // Nothing has moved, so the loss is of the rewards alone: eta^2 (r - r')^2, and with the paper's scale (r - r')^2.
+  const double plain = first_loss({.eta = 1, .kl_coefficient = 0}, policy);
+  CHECK(plain > 0.1);
+  CHECK(first_loss({.eta = 3, .kl_coefficient = 0}, policy) == Approx(9 * plain).epsilon(1e-5));
+  CHECK(first_loss({.eta = 3, .kl_coefficient = 0, .paper_scaling = true}, policy) == Approx(plain).epsilon(1e-5));
+}
+
+TEST_CASE("REBEL in RLCM's form, rewards a z-score of their prompt, goes on from what it saved with the same bits") {
+  reference_backend cpu;
+  const std::vector<double> deviations = {0.6, 0.4};
+  gaussian_policy reference(deviations);
+  nearness reward;
+  const auto ask = [](std::int64_t) {  // two prompts, each a number; starts are drawn
+    prompt_list out(256, {0});
+    for (std::size_t i = 0; i < out.size(); i += 2) out[i] = {1};
+    return out;
+  };
+  const rebel_regression algorithm{.eta = 1, .kl_coefficient = 0, .paper_scaling = true};
+  const auto ends = [&](gaussian_policy& policy) {
+    const responses drawn = policy.sample(prompts(4000), 1, {8, 8});
+    std::vector<float> score(4000);
+    reward.rewards(drawn, score);
+    double sum = 0;
+    for (const float s : score) sum += static_cast<double>(s);
+    return sum / 4000;
+  };
+  const auto run = [&](std::int64_t stop) {
+    gaussian_policy policy = reference;
+    auto update = falling(0.02, 200);
+    std::map<std::vector<std::int32_t>, std::vector<float>> saved;
+    for (const std::int64_t done : {std::int64_t{0}, stop}) {
+      per_prompt_reward scored(reward, {.prompt_tokens = 1});
+      scored.seen = saved;
+      train_rebel(cpu, algorithm, policy, reference, scored, update, ask,
+                  {.iterations = done == 0 ? stop : 100, .minibatch = 128, .key = {1, 100}, .done = done});
+      saved = scored.seen;
+    }
+    CHECK(saved.size() == 2);
+    CHECK(saved.at({0}).size() == 32);
+    CHECK(ends(policy) > -0.4);
+    return bits(policy.parameters());
+  };
+  CHECK(ends(reference) < -2);
+  CHECK(run(100) == run(37));
 }
 
 TEST_CASE("a denoiser refuses what is not a trajectory") {
