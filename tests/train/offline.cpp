@@ -34,6 +34,14 @@ struct counting {
   }
 };
 
+struct likely_and_short {
+  static constexpr unsigned reads = field::length;
+  template <number V>
+  V operator()(const labelled_response<V>& r) const {
+    return r.length - r.logp;
+  }
+};
+
 /// A reward for a bandit's 8 arms, or for two tokens of 4.
 struct problem : world {
   problem(std::int64_t tokens, std::int64_t length)
@@ -130,8 +138,9 @@ TEST_CASE("supervised training reaches the distribution that its weights say") {
 }
 
 TEST_CASE("BCO reaches the optimum of reward less KL where the labels are those of its own reference point") {
-  // At the optimum the implicit reward is r - log Z, its mean over the data is delta, and a label is good with probability
-  // sigma(r - mean r): then every term is at its minimum. delta is a mean over the whole run, hence its length.
+  // At the optimum the implicit reward is r - log Z, delta its mean over the data, and a label is good with probability
+  // sigma(r - mean r): then every term is at its minimum. delta begins there: as the mean of a whole run, of which it moves the
+  // end, it would come near only as a small power of the run's length.
   world w;
   const responses all = all_responses(vocabulary);
   double mean = 0;
@@ -146,9 +155,10 @@ TEST_CASE("BCO reaches the optimum of reward less KL where the labels are those 
     }
   tabular_policy policy = w.reference;
   auto update = steps_of(0.05);
-  running_reference point{.beta = beta};
-  train_unpaired(w.cpu, policy, w.reference, update, data, {.batch = 32, .epochs = 2500},
+  running_reference point{.beta = beta, .rewards = {1e6, mean - w.log_normaliser(beta), 0}};
+  train_unpaired(w.cpu, policy, w.reference, update, data, {.batch = 32, .epochs = 600},
                  unpaired_loss{bco{.beta = beta}}, ignore_progress{}, point);
+  CHECK(point.mean() == Approx(mean - w.log_normaliser(beta)).margin(1e-2));
   CHECK(w.distance(policy, beta) < 1e-2);
 }
 
@@ -184,6 +194,19 @@ TEST_CASE("a loss that reads no reference asks for none") {
   compare(preference_loss<reference_free<dpo_sigmoid>>{}, 0);
   compare(dpo{}, 2);  // either side once, not once for each minibatch
   compare(preference_loss<cpo, batch_mean, clamped_log_ratio>{{}, {}, {}, {}}, 2);
+}
+
+TEST_CASE("an objective of single responses sees their lengths, and no reference where it reads none") {
+  problem w(4, 2);
+  tabular_policy policy = w.reference;
+  auto update = steps_of(0.1);
+  double loss = 0;
+  const labelled_responses data{w.all, std::vector<float>(16, 1), {}};
+  train_unpaired(w.cpu, policy, no_reference{}, update, data, {}, unpaired_loss{likely_and_short{}},
+                 [&](const progress& p) { loss = (*p.metrics)["loss"]; });
+  double expected = 2;
+  for (const double p : distribution(w.reference)) expected -= std::log(p) / 16;
+  CHECK(loss == Approx(expected).epsilon(1e-5));
 }
 
 TEST_CASE("log-probabilities of the reference that were computed before give the same bits without a pass") {
