@@ -60,6 +60,11 @@ class adapted_policy {
   [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key) {
     return now().sample(prompts, n, key);
   }
+  /// How samples are drawn while the adapters are on.
+  void draw_by(const sampling_law& law) { on_.draw_by(law); }
+  [[nodiscard]] bool describe_sampling(const rlhf::responses& r, std::span<float> logp, std::span<float> mass) {
+    return now().describe_sampling(r, logp, mass);
+  }
   void log_probs_and_values(const rlhf::responses& r, std::span<float> logp, std::span<float> value) {
     merge();
     last_ = fitted(r, on_.model().net.options().context);

@@ -11,6 +11,7 @@
 #include "align/models.hpp"
 #include "align/pass_memory.hpp"
 #include "align/sampling.hpp"
+#include "align/sampling_law.hpp"
 #include "rlhf/core/throw.hpp"
 #include "rlhf/driver/token_logp.hpp"
 #include "rlhf/policy/concepts.hpp"
@@ -196,17 +197,36 @@ class language_policy {
     });
   }
 
+  /// From now on `sample` draws by that law; returns the one before. Mixtures and greedy responses have their own.
+  sampling_law draw_by(sampling_law law) { return std::exchange(law_, law); }
+  /// What those responses were drawn from, if `sample` drew them; false, and nothing is written: from the policy itself.
+  [[nodiscard]] bool describe_sampling(const rlhf::responses& batch, std::span<float> logp, std::span<float> mass) {
+    if (law_.plain()) return false;
+    const rlhf::responses all = fitted(batch, model_.net.options().context);
+    const std::int64_t vocabulary = model_.net.options().vocabulary;
+    std::size_t done = 0;
+    in_parts(all, at_once(activation_storage::none, memory_->limits), [&](std::int64_t first, std::int64_t last) {
+      const model_batch part(all, first, last);
+      const std::size_t rows = part.rows.size();
+      score_part(*backend_, *pool_, model_, part, activation_storage::none, *memory_);
+      describe_draws(*backend_, {memory_->logits.data(), static_cast<std::int64_t>(rows), vocabulary}, part.targets,
+                     law_, logp.subspan(done, rows), mass.subspan(done, rows));
+      done += rows;
+    });
+    return true;
+  }
+
   [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key) {
     return sample(prompts, n, key, limits_);
   }
   [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key,
                                        sampling_limits limits) {
-    return draw(prompts, n, key, limits, {});
+    return draw(prompts, n, key, limits, {.law = law_});
   }
   /// Each sequence with its prompt at most as long as `longest` [prompts] says.
   [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key,
                                        std::span<const std::int64_t> longest) {
-    return draw(prompts, n, key, limits_, {.longest = longest});
+    return draw(prompts, n, key, limits_, {.law = law_, .longest = longest});
   }
   /// From this policy to the power `power` times another one to `other_power`, token by token.
   [[nodiscard]] rlhf::responses sample_mixture(const language_policy& other, double power, double other_power,
@@ -215,12 +235,12 @@ class language_policy {
   }
   /// The most likely token every time.
   [[nodiscard]] rlhf::responses greedy(const rlhf::prompt_list& prompts) {
-    return draw(prompts, 1, {}, limits_, {.temperature = 0});
+    return draw(prompts, 1, {}, limits_, {.law = {.temperature = 0}});
   }
 
  private:
   struct way_to_draw {
-    double temperature = 1;
+    sampling_law law = {};
     std::span<const std::int64_t> longest = {};
     sampling_mixture<float> mixed = {};
   };
@@ -232,7 +252,9 @@ class language_policy {
     for (const auto& prompt : prompts) starts.append(prompt);
     const rollout<float> drawn = align::sample(*pool_, model_, starts,
                                                {.samples = static_cast<int>(n),
-                                                .temperature = how.temperature,
+                                                .temperature = how.law.temperature,
+                                                .top_k = how.law.top_k,
+                                                .top_p = how.law.top_p,
                                                 .max_new_tokens = limits.new_tokens,
                                                 .end_token = limits.end_token,
                                                 .key = key,
@@ -251,6 +273,7 @@ class language_policy {
   rlhf::thread_pool* pool_;
   language_model<float> model_;
   sampling_limits limits_;
+  sampling_law law_ = {};
   std::vector<float> gradient_;
   std::shared_ptr<pass_memory> memory_;
   rlhf::responses last_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -35,6 +36,8 @@ class reading {
                std::ptrdiff_t position);
   /// Logits [rows, vocabulary] of some rows of the last position.
   [[nodiscard]] Scalar* logits(const std::vector<std::ptrdiff_t>& rows);
+  /// The sequence `to` has read the first `positions` tokens too, which are those of `from`.
+  void share(std::ptrdiff_t from, std::ptrdiff_t to, std::ptrdiff_t positions);
 
  private:
   const language_model<Scalar>& model_;
@@ -115,6 +118,49 @@ Scalar* reading<Scalar>::logits(const std::vector<std::ptrdiff_t>& rows) {
   return logits_;
 }
 
+template <class Scalar>
+void reading<Scalar>::share(std::ptrdiff_t from, std::ptrdiff_t to, std::ptrdiff_t positions) {
+  const std::ptrdiff_t each = n_.kv * room_;
+  for (std::ptrdiff_t l = 0; l < n_.layers; ++l) {
+    const std::ptrdiff_t source = (l * count_ + from) * each, target = (l * count_ + to) * each;
+    for (std::ptrdiff_t j = 0; j < n_.kv; ++j)
+      std::copy_n(keys_ + source + j * room_, positions, keys_ + target + j * room_);
+    std::copy_n(values_ + source, positions * n_.kv, values_ + target);
+  }
+}
+
+/// Where a sequence's beginning is read: by itself, or by an earlier sequence that begins like it.
+struct beginning {
+  std::ptrdiff_t from = 0;    ///< the sequence that reads it
+  std::ptrdiff_t shared = 0;  ///< tokens that it reads for this one
+};
+
+/// The logit of the least probable token that top-k and top-p leave: rlhf::surviving_mass has the same rule. `order` is
+/// scratch.
+template <class Scalar>
+Scalar lowest_kept(std::span<const Scalar> logits, const Scalar* probability, const sampling_options& options,
+                   std::vector<std::int32_t>& order) {
+  order.resize(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto logit = [&](std::size_t i) { return logits[static_cast<std::size_t>(order[i])]; };
+  std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+    return logits[static_cast<std::size_t>(a)] > logits[static_cast<std::size_t>(b)];
+  });
+  std::size_t kept = order.size();
+  if (options.top_k > 0 && options.top_k < static_cast<std::int64_t>(kept)) {
+    kept = static_cast<std::size_t>(options.top_k);
+    while (kept < order.size() && logit(kept) == logit(kept - 1)) ++kept;
+  }
+  if (options.top_p < 1) {
+    double total = 0, sum = 0;
+    for (std::size_t i = 0; i < kept; ++i) total += static_cast<double>(probability[order[i]]);
+    std::size_t last = 0;
+    while (last < kept && sum < options.top_p * total) sum += static_cast<double>(probability[order[last++]]);
+    kept = std::max<std::size_t>(last, 1);
+  }
+  return logit(kept - 1);
+}
+
 /// What all threads read, and the cells that each of them fills for its own sequences.
 template <class Scalar>
 struct job {
@@ -130,7 +176,7 @@ struct job {
   std::ptrdiff_t longest = 0;  ///< of all sequences when complete
 
   std::vector<std::int32_t> tokens;   ///< [sequences, longest]
-  std::vector<Scalar> logp;           ///< [sequences, longest]
+  std::vector<Scalar> logp, support;  ///< [sequences, longest]
   std::vector<std::int64_t> lengths;  ///< [sequences]
   std::vector<std::uint8_t> finished;
 
@@ -150,14 +196,44 @@ struct job {
            padded<Scalar>(n.vocabulary) + arena<Scalar>::rounded(1);
   }
 
-  void choose(std::ptrdiff_t sequence, std::int64_t position, const Scalar* logits, Scalar* probability);
+  [[nodiscard]] std::vector<beginning> beginnings(std::ptrdiff_t first, std::ptrdiff_t count) const;
+  void choose(std::ptrdiff_t sequence, std::int64_t position, const Scalar* logits, Scalar* probability,
+              std::vector<std::int32_t>& order);
   void run(std::ptrdiff_t first, std::ptrdiff_t count, arena<Scalar> pieces);
 };
 
-/// Writes the token at `position` and its log-probability.
+/// For each of the sequences [first, first + count), counted from `first`, the first one before it that shares the longest
+/// beginning of its prompt. That one reads the last shared token itself: had it taken that from another sequence, the other
+/// one would share as much, and be earlier.
 template <class Scalar>
-void job<Scalar>::choose(std::ptrdiff_t sequence, std::int64_t position, const Scalar* logits, Scalar* probability) {
+std::vector<beginning> job<Scalar>::beginnings(std::ptrdiff_t first, std::ptrdiff_t count) const {
+  const auto prompt = [&](std::ptrdiff_t slot) {
+    const std::size_t p = prompt_of(first + slot);
+    return prompts.tokens.subspan(static_cast<std::size_t>(prompts.offsets[p]),
+                                  static_cast<std::size_t>(prompts.offsets[p + 1] - prompts.offsets[p]));
+  };
+  std::vector<beginning> out;
+  std::vector<std::ptrdiff_t> different;  // a sequence of each prompt
+  for (std::ptrdiff_t slot = 0; slot < count; ++slot) {
+    beginning own{.from = slot, .shared = 0};
+    const auto mine = prompt(slot);
+    for (const std::ptrdiff_t earlier : different) {
+      const auto its = prompt(earlier);
+      const auto shared = std::mismatch(mine.begin(), mine.end(), its.begin(), its.end()).first - mine.begin();
+      if (shared > own.shared) own = {.from = earlier, .shared = shared};
+    }
+    if (slot == 0 || prompt_of(first + slot) != prompt_of(first + slot - 1)) different.push_back(slot);
+    out.push_back(own);
+  }
+  return out;
+}
+
+/// Writes the token at `position`, its log-probability and the mass of what it was drawn from.
+template <class Scalar>
+void job<Scalar>::choose(std::ptrdiff_t sequence, std::int64_t position, const Scalar* logits, Scalar* probability,
+                         std::vector<std::int32_t>& order) {
   const auto cell = static_cast<std::size_t>(sequence * longest + position);
+  support[cell] = 1;
   if (options.temperature == 0) {
     tokens[cell] = static_cast<std::int32_t>(std::max_element(logits, logits + n.vocabulary) - logits);
     logp[cell] = 0;
@@ -171,8 +247,22 @@ void job<Scalar>::choose(std::ptrdiff_t sequence, std::int64_t position, const S
       numbers.uniform({.prompt = prompt_ids.empty() ? static_cast<std::uint32_t>(prompt) : prompt_ids[prompt],
                        .sample = options.first_sample + static_cast<std::uint32_t>(sequence % options.samples),
                        .position = static_cast<std::uint32_t>(position)});
-  double total = 0;
-  for (std::ptrdiff_t v = 0; v < n.vocabulary; ++v) total += static_cast<double>(probability[v]);
+  const auto sum = [&] {
+    double all = 0;
+    for (std::ptrdiff_t v = 0; v < n.vocabulary; ++v) all += static_cast<double>(probability[v]);
+    return all;
+  };
+  double total = sum();
+  // Of numbers that are none nothing is the lowest.
+  if ((options.top_k > 0 || options.top_p < 1) && std::isfinite(total)) {
+    const Scalar lowest =
+        lowest_kept(std::span(logits, static_cast<std::size_t>(n.vocabulary)), probability, options, order);
+    for (std::ptrdiff_t v = 0; v < n.vocabulary; ++v)
+      if (logits[v] < lowest) probability[v] = 0;
+    const double left = sum();
+    support[cell] = static_cast<Scalar>(left / total);
+    total = left;
+  }
   double below = 0;
   std::ptrdiff_t chosen = 0;
   for (std::ptrdiff_t v = 0; v < n.vocabulary && below <= uniform * total; ++v) {
@@ -181,10 +271,11 @@ void job<Scalar>::choose(std::ptrdiff_t sequence, std::int64_t position, const S
   }
   tokens[cell] = static_cast<std::int32_t>(chosen);
   logp[cell] = logits[chosen] * inverse - state.largest + std::log(state.scale);
+  if (support[cell] < 1) logp[cell] = std::min<Scalar>(0, logp[cell] - std::log(support[cell]));
 }
 
 /// Completes `count` sequences from `first` on. All of them are at the same position at the same time; those whose
-/// prompt goes on are fed from it, the others from what they drew.
+/// prompt goes on are fed from it, the others from what they drew. Whose beginning another one reads joins after that.
 template <class Scalar>
 void job<Scalar>::run(std::ptrdiff_t first, std::ptrdiff_t count, arena<Scalar> pieces) {
   const std::ptrdiff_t room = padded<Scalar>(longest);
@@ -193,34 +284,65 @@ void job<Scalar>::run(std::ptrdiff_t first, std::ptrdiff_t count, arena<Scalar> 
   if (mixed.other != nullptr) other.emplace(*mixed.other, other_weights, n, count, room, pieces);
   Scalar* const probability = pieces.take(padded<Scalar>(n.vocabulary));
 
-  std::vector<std::ptrdiff_t> live, drawing;
-  std::vector<std::int32_t> now;
-  for (std::ptrdiff_t slot = 0; slot < count; ++slot) live.push_back(slot);
-  for (std::ptrdiff_t position = 0; !live.empty(); ++position) {
+  /// A sequence that draws, and the row of the logits that it draws from.
+  struct drawing {
+    std::ptrdiff_t slot, row;
+  };
+  const std::vector<beginning> begin = beginnings(first, count);
+  std::vector<std::ptrdiff_t> open, live, rows;
+  std::vector<std::ptrdiff_t> row_of(static_cast<std::size_t>(count));  // row of each sequence among the live ones
+  std::vector<std::ptrdiff_t> known;                                    // row of a live one among the logits; -1: none
+  std::vector<drawing> draws;
+  std::vector<std::int32_t> now, order;
+  for (std::ptrdiff_t slot = 0; slot < count; ++slot) open.push_back(slot);
+  for (std::ptrdiff_t position = 0; !open.empty(); ++position) {
+    live.clear();
     now.clear();
-    for (const std::ptrdiff_t slot : live)
+    for (const std::ptrdiff_t slot : open) {
+      if (begin[static_cast<std::size_t>(slot)].shared > position) continue;
+      row_of[static_cast<std::size_t>(slot)] = static_cast<std::ptrdiff_t>(live.size());
+      live.push_back(slot);
       now.push_back(tokens[static_cast<std::size_t>((first + slot) * longest + position)]);
-    // Only the sequences that have reached the end of their prompt need logits.
-    drawing.clear();
-    for (std::ptrdiff_t i = 0; i < static_cast<std::ptrdiff_t>(live.size()); ++i)
-      if (position + 1 >= prompt_length(first + live[static_cast<std::size_t>(i)])) drawing.push_back(i);
+    }
     own.advance(now, live, position);
-    Scalar* const logits = own.logits(drawing);
+    if (other) other->advance(now, live, position);
+    for (const std::ptrdiff_t slot : open) {
+      const auto [from, shared] = begin[static_cast<std::size_t>(slot)];
+      if (shared != position + 1) continue;
+      row_of[static_cast<std::size_t>(slot)] = row_of[static_cast<std::size_t>(from)];
+      own.share(from, slot, shared);
+      if (other) other->share(from, slot, shared);
+    }
+    // Only the sequences that have reached the end of their prompt need logits; those that share a row need them once.
+    rows.clear();
+    draws.clear();
+    known.assign(live.size(), -1);
+    for (const std::ptrdiff_t slot : open) {
+      if (begin[static_cast<std::size_t>(slot)].shared > position + 1 || position + 1 < prompt_length(first + slot))
+        continue;
+      const std::ptrdiff_t row = row_of[static_cast<std::size_t>(slot)];
+      std::ptrdiff_t& found = known[static_cast<std::size_t>(row)];
+      if (found < 0) {
+        found = static_cast<std::ptrdiff_t>(rows.size());
+        rows.push_back(row);
+      }
+      draws.push_back({slot, found});
+    }
+    Scalar* const logits = own.logits(rows);
     if (other) {
-      other->advance(now, live, position);
-      const Scalar* const second = other->logits(drawing);
+      const Scalar* const second = other->logits(rows);
       const auto power = static_cast<Scalar>(mixed.power), other_power = static_cast<Scalar>(mixed.other_power);
-      for (std::ptrdiff_t k = 0; k < static_cast<std::ptrdiff_t>(drawing.size()) * n.vocabulary; ++k)
+      for (std::ptrdiff_t k = 0; k < static_cast<std::ptrdiff_t>(rows.size()) * n.vocabulary; ++k)
         logits[k] = logits[k] * power + second[k] * other_power;
     }
-    for (std::size_t k = 0; k < drawing.size(); ++k) {
-      const std::ptrdiff_t sequence = first + live[static_cast<std::size_t>(drawing[k])];
-      choose(sequence, position + 1, logits + static_cast<std::ptrdiff_t>(k) * n.vocabulary, probability);
+    for (const drawing& draw : draws) {
+      const std::ptrdiff_t sequence = first + draw.slot;
+      choose(sequence, position + 1, logits + draw.row * n.vocabulary, probability, order);
       lengths[static_cast<std::size_t>(sequence)] = position + 2;
       finished[static_cast<std::size_t>(sequence)] =
           tokens[static_cast<std::size_t>(sequence * longest + position + 1)] == options.end_token;
     }
-    std::erase_if(live, [&](std::ptrdiff_t slot) {
+    std::erase_if(open, [&](std::ptrdiff_t slot) {
       const std::ptrdiff_t sequence = first + slot;
       return finished[static_cast<std::size_t>(sequence)] != 0 || position + 2 >= limit(sequence);
     });
@@ -236,6 +358,8 @@ rollout<Scalar> sample(rlhf::thread_pool& pool, const language_model<Scalar>& mo
   if (options.samples < 1 || options.batch < 1) refuse("samples and batch must be at least 1");
   if (!(options.temperature >= 0) || !std::isfinite(options.temperature))
     refuse("temperature must be 0 or more, finite");
+  if (options.top_k < 0) refuse("top_k must be 0 (all) or more");
+  if (!(options.top_p > 0 && options.top_p <= 1)) refuse("top_p must be more than 0 and at most 1 (all)");
   if (options.max_new_tokens < 0) refuse("max_new_tokens must be 0 or more");
   if (prompts.offsets.empty() || prompts.offsets.front() != 0 ||
       prompts.offsets.back() != static_cast<std::int64_t>(prompts.tokens.size()))
@@ -256,7 +380,8 @@ rollout<Scalar> sample(rlhf::thread_pool& pool, const language_model<Scalar>& mo
                    mixed, prompt_ids, sizes<Scalar>(model.net.options()),
                    {},    {},         rlhf::random_numbers(options.key),
                    0,     0,          {},
-                   {},    {},         {}};
+                   {},    {},         {},
+                   {}};
   const auto sequences = static_cast<std::ptrdiff_t>(prompt_count) * options.samples;
   work.batch = std::min<std::ptrdiff_t>(options.batch, sequences);
   for (std::ptrdiff_t s = 0; s < sequences; s += options.samples) {
@@ -268,6 +393,7 @@ rollout<Scalar> sample(rlhf::thread_pool& pool, const language_model<Scalar>& mo
   const auto cells = static_cast<std::size_t>(sequences * work.longest);
   work.tokens.resize(cells);
   work.logp.resize(cells);
+  work.support.resize(cells);
   work.lengths.resize(static_cast<std::size_t>(sequences));
   work.finished.resize(static_cast<std::size_t>(sequences));
   for (std::ptrdiff_t s = 0; s < sequences; ++s)
@@ -294,6 +420,8 @@ rollout<Scalar> sample(rlhf::thread_pool& pool, const language_model<Scalar>& mo
     out.prompt_lengths.push_back(work.prompt_length(s));
     const Scalar* const logp = work.logp.data() + s * work.longest;
     out.logp.insert(out.logp.end(), logp + work.prompt_length(s), logp + row.size());
+    const Scalar* const support = work.support.data() + s * work.longest;
+    out.support.insert(out.support.end(), support + work.prompt_length(s), support + row.size());
   }
   out.finished = std::move(work.finished);
   out.completion = predict(out.sequences, out.prompt_lengths);

@@ -13,6 +13,8 @@ namespace align {
 struct sampling_options {
   int samples = 1;             ///< completions per prompt
   double temperature = 1;      ///< logits are divided by it; 0 takes the most probable token (the first of equals)
+  std::int64_t top_k = 0;      ///< all but the k most probable tokens go; 0: none
+  double top_p = 1;            ///< of those left, the fewest most probable stay whose share is at least this; 1: all
   int max_new_tokens = 0;      ///< at most so many; 0: until the context is full
   std::int32_t end_token = 1;  ///< ends a completion and is its last token; negative: no token does
   rlhf::random_key key = {};
@@ -37,6 +39,7 @@ struct rollout {
   std::vector<std::uint8_t> finished;        ///< [sequences] 1: ended by the end token; 0: cut off
   predictions completion;                    ///< the completions' tokens in the frame of prediction
   std::vector<Scalar> logp;                  ///< log-probability of each under the distribution it was drawn from
+  std::vector<Scalar> support;               ///< probability that top_k and top_p left to each, 0 < support <= 1
 };
 
 /// Draws `samples` completions of every prompt.
@@ -46,6 +49,13 @@ struct rollout {
 /// ...) names the prompts: neither the other prompts of the call nor threads nor `batch` change it. At temperature 0
 /// every recorded log-probability is 0, that of a certain event. Wrong options or tokens, an empty prompt, or one that
 /// leaves no room in the context throw std::invalid_argument. `mixed` adds a second model.
+///
+/// Truncation is that of rlhf::surviving_mass: temperature, then top_k, then top_p of what that leaves. Tokens as probable
+/// as the last one kept are kept too. What is left is drawn in proportion, and the recorded log-probability says so:
+/// log p(token) - log support, p at the temperature.
+///
+/// What prompts have in common is read once: sequences that are drawn together (`batch` of them) take keys and values of
+/// the longest beginning that they share with an earlier one from there, with the bits that reading it again would give.
 template <class Scalar>
 rollout<Scalar> sample(rlhf::thread_pool& pool, const language_model<Scalar>& model, const token_batch& prompts,
                        const sampling_options& options, std::span<const std::uint32_t> prompt_ids = {},

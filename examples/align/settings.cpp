@@ -138,6 +138,19 @@ void declare(CLI::App& app, settings& s) {
       ->group(sizes);
 
   const char* const methods = methods_group;
+  add("--temperature", s.temperature,
+      "of the samples that policies learn from; losses of tokens are weighed by policy over sampler, at most 2. "
+      "Evaluation "
+      "always draws from the policy itself, and so do mixtures of two models")
+      ->check(positive)
+      ->group(methods);
+  add("--top-k", s.top_k, "those samples keep the k most probable tokens, and ties with the last of them; 0: all")
+      ->check(none_or_some)
+      ->group(methods);
+  add("--top-p", s.top_p,
+      "of those, the fewest most probable tokens whose share is at least this, and ties with the last of them; 1: all")
+      ->check(CLI::Range(1e-12, 1.0))
+      ->group(methods);
   add("--dpo-beta", r.dpo.beta, "inverse temperature")->check(positive)->group(methods);
   add("--dpo-rate", r.dpo.rate, "learning rate")->check(positive)->group(methods);
   add("--dpo-batch", r.dpo.batch, "pairs of an update")->check(some)->group(methods);

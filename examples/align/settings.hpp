@@ -27,6 +27,9 @@ struct settings {
   std::string ppo_reward = "true";                       ///< what PPO learns from
   std::string rto_mode = "dense";                        ///< where RTO pays the DPO policy's rewards
   std::string dvpo_advantage = "gae";                    ///< what DVPO makes of its frozen value
+  double temperature = 1;                                ///< of the samples that policies learn from
+  std::int64_t top_k = 0;                                ///< most probable tokens that those keep; 0: all
+  double top_p = 1;                                      ///< share of the tokens that those keep; 1: all
   bool overoptimise = false;                             ///< also chase rewards too far, on purpose
   std::uint64_t seed = 1;
   int threads = 2;

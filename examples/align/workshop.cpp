@@ -254,13 +254,17 @@ void workshop::measure(const std::string& method, policy& model, stage_position 
       std::none_of(results_.points.begin(), results_.points.end(), [&](const auto& p) { return p.method == method; });
   if (first) point(start(), 0, 0, 0);
   const std::shared_ptr<pass_memory> own = model.use(scoring);
+  const sampling_law law = model.draw_by({});
   point(model, iteration, at.tokens, seconds);
+  model.draw_by(law);
   model.use(own);
 }
 
 void workshop::show(const std::string& method, policy& model) {
   const std::int64_t lines = subject.what == subject::names ? 12 : 8;
+  const sampling_law law = model.draw_by({});
   const rlhf::responses drawn = model.sample(judged_prompts(lines), 1, key(texts));
+  model.draw_by(law);
   sample_text text{method, {}};
   for (std::int64_t i = 0; i < drawn.size(); ++i)
     text.samples.push_back({subject.text(drawn.prompt(i)), subject.text(drawn.response(i))});

@@ -108,8 +108,15 @@ class workshop {
   /// `member` of an ensemble has an order of its own; 0: none.
   [[nodiscard]] scalar_policy model_reward(const std::string& name, const reward_data& data, int member = 0);
 
-  /// A copy of the start.
-  [[nodiscard]] policy copy() { return policy(cpu, pool, start().model(), limits(), learning); }
+  /// How the policies draw that learn from their samples; everyone else draws from the policy itself.
+  [[nodiscard]] sampling_law sampling() const { return {asked.temperature, asked.top_k, asked.top_p}; }
+
+  /// A copy of the start, to learn.
+  [[nodiscard]] policy copy() {
+    policy out(cpu, pool, start().model(), limits(), learning);
+    out.draw_by(sampling());
+    return out;
+  }
   /// A value model with the start's trunk. `reads_last` as scalar_policy has it.
   [[nodiscard]] scalar_policy new_critic(bool reads_last = true) {
     return scalar_policy(pool, scalar_model<float>(start().model()), reads_last, valuing);

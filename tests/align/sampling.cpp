@@ -9,6 +9,9 @@
 #include <vector>
 
 #include "rlhf/core/numeric.hpp"
+#include "align/policy.hpp"
+#include "rlhf/backend/reference.hpp"
+#include "rlhf/train/rollout.hpp"
 #include "support/catch.hpp"
 
 using align::language_model;
@@ -58,10 +61,59 @@ std::vector<double> log_probabilities(const language_model<Scalar>& model, const
   return out;
 }
 
+/// What top-k and top-p leave of log-probabilities, by the definition: 0 where they leave nothing.
+std::vector<double> truncated(std::vector<double> logp, std::size_t k, double p) {
+  std::vector<double> sorted = logp;
+  std::sort(sorted.rbegin(), sorted.rend());
+  double lowest = k > 0 && k < sorted.size() ? sorted[k - 1] : sorted.back();
+  double left = 0, sum = 0;
+  for (const double x : logp) left += x >= lowest ? std::exp(x) : 0;
+  for (std::size_t i = 0; i < sorted.size() && sum < p * left && sorted[i] >= lowest; ++i) {
+    sum += std::exp(sorted[i]);
+    if (sum >= p * left) lowest = sorted[i];
+  }
+  for (double& x : logp) x = x >= lowest ? std::exp(x) : 0;
+  return logp;
+}
+
+/// Pearson's statistic of the first tokens of a rollout, and the tokens that no probability allows.
+struct agreement {
+  double chi_square = 0;
+  int kinds = 0, forbidden = 0;
+};
+agreement with_law(const rollout<float>& drawn, const std::vector<double>& p) {
+  std::vector<double> count(p.size());
+  for (const std::int32_t token : drawn.completion.targets) ++count[static_cast<std::size_t>(token)];
+  double mass = 0;
+  for (const double x : p) mass += x;
+  agreement out;
+  const auto n = static_cast<double>(drawn.completion.targets.size());
+  for (std::size_t v = 0; v < p.size(); ++v) {
+    if (p[v] == 0) {
+      out.forbidden += count[v] > 0 ? 1 : 0;
+      continue;
+    }
+    ++out.kinds;
+    out.chi_square += std::pow(count[v] - n * p[v] / mass, 2) / (n * p[v] / mass);
+  }
+  return out;
+}
+
+/// All logits by which a rollout was drawn [predictions, vocabulary].
+std::vector<float> logits_of(const language_model<float>& model, const rollout<float>& drawn) {
+  rlhf::thread_pool pool(1);
+  align::workspace<float> work;
+  model.forward(pool, drawn.sequences, work);
+  std::vector<float> logits(drawn.completion.rows.size() * 13);
+  model.logits(pool, work, drawn.completion.rows, logits);
+  return logits;
+}
+
 template <class Scalar>
 bool same(const rollout<Scalar>& a, const rollout<Scalar>& b) {
   return a.sequences.tokens == b.sequences.tokens && a.sequences.offsets == b.sequences.offsets && a.logp == b.logp &&
-         a.finished == b.finished && a.prompt_lengths == b.prompt_lengths && a.completion.rows == b.completion.rows;
+         a.support == b.support && a.finished == b.finished && a.prompt_lengths == b.prompt_lengths &&
+         a.completion.rows == b.completion.rows;
 }
 
 }  // namespace
@@ -203,6 +255,166 @@ TEST_CASE("tokens are drawn with their probabilities") {
   CHECK(chi_square < 12 + 4 * std::sqrt(2 * 12.0));
 }
 
+TEST_CASE("top-k and top-p leave the most probable tokens, which are drawn in proportion") {
+  const auto m = model<float>();
+  token_sequences prompt;
+  prompt.append(std::vector{0});
+  rlhf::thread_pool pool(2);
+  const align::sampling_law laws[] = {{.top_k = 3},
+                                      {.top_p = 0.8},
+                                      {.temperature = 1.5, .top_k = 6, .top_p = 0.7},
+                                      {.temperature = 0.7, .top_p = 0.01},
+                                      {.top_k = 13},
+                                      {.top_k = 100, .top_p = 1}};
+  for (const align::sampling_law& law : laws) {
+    const auto drawn = sample(pool, m, prompt,
+                              {.samples = 10000,
+                               .temperature = law.temperature,
+                               .top_k = law.top_k,
+                               .top_p = law.top_p,
+                               .max_new_tokens = 1,
+                               .key = {.seed = 8}});
+    const auto all = log_probabilities(m, drawn, law.temperature);
+    const std::vector<double> left =
+        truncated({all.begin(), all.begin() + 13}, static_cast<std::size_t>(law.top_k), law.top_p);
+    double mass = 0;
+    for (const double p : left) mass += p;
+    const agreement found = with_law(drawn, left);
+    CAPTURE(law.temperature, law.top_k, law.top_p, found.kinds);
+    CHECK(found.forbidden == 0);
+    CHECK(found.chi_square < found.kinds - 1 + 4 * std::sqrt(2.0 * found.kinds));
+    double worst = 0;
+    for (std::size_t i = 0; i < drawn.logp.size(); ++i) {
+      const double p = left[static_cast<std::size_t>(drawn.completion.targets[i])] / mass;
+      worst = std::max({worst, std::abs(static_cast<double>(drawn.logp[i]) - std::log(p)),
+                        std::abs(static_cast<double>(drawn.support[i]) - mass)});
+    }
+    CHECK(worst < 1e-5);
+    if (law.top_k >= 13 && law.top_p == 1) CHECK(drawn.support == std::vector<float>(10000, 1.0f));
+  }
+}
+
+TEST_CASE("tokens as probable as the last one kept are kept too") {
+  auto m = model<float>();
+  token_sequences prompt;
+  prompt.append(std::vector{0});
+  rlhf::thread_pool pool(1);
+  const auto best = sample(pool, m, prompt, {.temperature = 0, .max_new_tokens = 1}).completion.targets.front();
+  REQUIRE(best != 0);
+  // The head is the embedding: two tokens with the same row have the same logit.
+  const std::int32_t twin = best == 5 ? 6 : 5;
+  std::copy_n(m.parameters.begin() + best * 24, 24, m.parameters.begin() + twin * 24);
+  for (const auto& [k, p] : {std::pair<std::int64_t, double>{1, 1.0}, {0, 0.01}}) {
+    const auto drawn =
+        sample(pool, m, prompt,
+               {.samples = 200, .top_k = k, .top_p = p, .max_new_tokens = 1, .end_token = -1, .key = {.seed = 3}});
+    const auto bests = std::count(drawn.completion.targets.begin(), drawn.completion.targets.end(), best);
+    CHECK(bests + std::count(drawn.completion.targets.begin(), drawn.completion.targets.end(), twin) == 200);
+    CHECK(bests > 60);
+    CHECK(bests < 140);
+    CHECK(drawn.logp.front() == Approx(-std::log(2.0)));
+  }
+}
+
+TEST_CASE("what a policy records of its sampling is what the sampler drew from, and what the library's drivers say") {
+  rlhf::reference_backend cpu;
+  rlhf::thread_pool pool(2);
+  using policy = align::language_policy<rlhf::reference_backend>;
+  policy model_policy(cpu, pool, model<float>(), {.new_tokens = 12}), reference(cpu, pool, model<float>());
+  struct {
+    void rewards(const rlhf::responses&, std::span<float> out) const { std::fill(out.begin(), out.end(), 1.0f); }
+  } reward;
+  rlhf::prompt_list asked;
+  const token_sequences given = prompts();
+  for (std::size_t i = 0; i < given.size(); ++i) asked.emplace_back(given[i].begin(), given[i].end());
+
+  // Left as it is, it draws from itself.
+  const rlhf::rollout own = rlhf::collect(model_policy, reference, reward, asked, 3, {.seed = 4}, 0);
+  CHECK(own.sampled_logp == own.old_logp);
+  CHECK(own.support == std::vector<float>(own.old_logp.size(), 1.0f));
+
+  for (const align::sampling_law& law :
+       {align::sampling_law{.temperature = 0.7}, {.top_k = 4}, {.temperature = 1.3, .top_k = 7, .top_p = 0.8}}) {
+    CHECK(model_policy.draw_by(law).plain());
+    const rlhf::rollout r = rlhf::collect(model_policy, reference, reward, asked, 3, {.seed = 4}, 0);
+    const auto drawn = sample(pool, model_policy.model(), given,
+                              {.samples = 3,
+                               .temperature = law.temperature,
+                               .top_k = law.top_k,
+                               .top_p = law.top_p,
+                               .max_new_tokens = 12,
+                               .key = {.seed = 4}});
+    const std::vector<float> logits = logits_of(model_policy.model(), drawn);
+    const auto rows = static_cast<std::int64_t>(drawn.logp.size());
+    std::vector<float> logp(drawn.logp.size()), log_mass(logp.size());
+    REQUIRE(rlhf::token_logp(cpu,
+                             {.logits = rlhf::view<const float, 2>(logits.data(), rows, 13),
+                              .target = drawn.completion.targets,
+                              .temperature = law.temperature},
+                             {.logp = logp}));
+    REQUIRE(rlhf::surviving_mass(cpu, rlhf::view<const float, 2>(logits.data(), rows, 13),
+                                 {.top_k = law.top_k, .top_p = law.top_p}, rlhf::view<float>(log_mass),
+                                 law.temperature));
+    REQUIRE(r.sampled_logp.size() == drawn.logp.size());
+    double worst = 0, least = 1;
+    for (std::size_t i = 0; i < logp.size(); ++i) {
+      const auto gap = [&](float a, double b) { worst = std::max(worst, std::abs(static_cast<double>(a) - b)); };
+      const double want = static_cast<double>(logp[i]) - static_cast<double>(log_mass[i]);
+      gap(drawn.logp[i], want);
+      gap(r.sampled_logp[i], want);
+      gap(drawn.support[i], std::exp(static_cast<double>(log_mass[i])));
+      gap(r.support[i], static_cast<double>(drawn.support[i]));
+      least = std::min(least, static_cast<double>(drawn.support[i]));
+    }
+    CAPTURE(law.temperature, law.top_k, law.top_p);
+    CHECK(worst < 1e-5);
+    CHECK(*std::max_element(drawn.support.begin(), drawn.support.end()) <= 1);
+    CHECK((least == 1) == (law.top_k == 0 && law.top_p == 1));
+    CHECK(r.sampled_logp != r.old_logp);
+    model_policy.draw_by({});
+  }
+}
+
+TEST_CASE("prompts that begin alike are read once, with the bits of one at a time") {
+  const auto m = model<float>();
+  const language_model<float> second(sizes, rlhf::random_key{.seed = 6});
+  // States inside responses, as VinePPO has them: prefixes of each other, of different ones, the same again, nothing alike.
+  const std::vector<std::vector<std::int32_t>> given{
+      {0, 3, 4}, {0, 3, 4, 5, 6}, {0, 3, 4, 5, 6, 7, 8}, {0, 3, 4, 5, 9, 2}, {0, 3, 4}, {7, 3, 4, 5, 6},
+      {0},       {0, 3, 4, 5, 9}, {0, 3, 4, 5, 6, 7, 8}};
+  token_sequences together;
+  for (const auto& one : given) together.append(one);
+  rlhf::thread_pool one_thread(1), two(2);
+  for (const align::sampling_mixture<float>& mixed :
+       {align::sampling_mixture<float>{}, {.other = &second, .power = 1.5, .other_power = -0.5}}) {
+    sampling_options options{.samples = 4, .top_p = 0.95, .key = {.seed = 11}};
+    const auto expected = sample(two, m, together, options, {}, mixed);
+    for (const int batch : {3, 7, 64}) {
+      options.batch = batch;
+      CHECK(same(sample(two, m, together, options, {}, mixed), expected));
+    }
+    int equal = 0;
+    std::size_t at = 0;
+    for (std::uint32_t p = 0; p < given.size(); ++p)
+      for (std::uint32_t k = 0; k < 4; ++k) {
+        token_sequences alone;
+        alone.append(given[p]);
+        const std::vector<std::uint32_t> id{p};
+        const auto drawn =
+            sample(one_thread, m, alone, {.top_p = 0.95, .key = {.seed = 11}, .first_sample = k}, id, mixed);
+        const auto whole = expected.sequences[p * 4 + k];
+        const auto from = expected.logp.begin() + static_cast<std::ptrdiff_t>(at);
+        equal += std::equal(whole.begin(), whole.end(), drawn.sequences.tokens.begin(), drawn.sequences.tokens.end()) &&
+                         std::equal(drawn.logp.begin(), drawn.logp.end(), from)
+                     ? 1
+                     : 0;
+        at += drawn.logp.size();
+      }
+    CHECK(equal == 36);
+    CHECK(at == expected.logp.size());
+  }
+}
+
 TEST_CASE("two models are mixed by the powers of their probabilities") {
   const auto m = model<float>();
   language_model<float> other(sizes, rlhf::random_key{.seed = 6});
@@ -258,6 +470,9 @@ TEST_CASE("misuse of the sampler is refused") {
   CHECK_THROWS_AS(with({0}, {.samples = 0}), std::invalid_argument);
   CHECK_THROWS_AS(with({0}, {.temperature = -1}), std::invalid_argument);
   CHECK_THROWS_AS(with({0}, {.temperature = std::nan("")}), std::invalid_argument);
+  CHECK_THROWS_AS(with({0}, {.top_k = -1}), std::invalid_argument);
+  for (const double p : {0.0, -0.1, 1.01, std::nan("")})
+    CHECK_THROWS_AS(with({0}, {.top_p = p}), std::invalid_argument);
   CHECK_THROWS_AS(with({0}, {.batch = 0}), std::invalid_argument);
   const std::vector<std::uint32_t> ids{1, 2};
   CHECK_THROWS_AS(sample(pool, m, prompts(), {}, ids), std::invalid_argument);

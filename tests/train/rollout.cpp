@@ -2,8 +2,10 @@
 
 #include "rlhf/train/rollout.hpp"
 
+#include <algorithm>
 #include <cmath>
 
+#include "rlhf/algorithm/grpo.hpp"
 #include "rlhf/algorithm/rloo.hpp"
 #include "rlhf/train/ensemble.hpp"
 #include "rlhf/train/group.hpp"
@@ -27,6 +29,29 @@ struct halved : tabular_policy {
       logp[t] -= std::log(0.5f);
     }
   }
+};
+
+/// Draws at a temperature, and says so.
+struct tempered : tabular_policy {
+  using tabular_policy::tabular_policy;
+  double temperature = 2;
+
+  [[nodiscard]] responses sample(const prompt_list& prompts, std::int64_t n, random_key key) {
+    return sample_mixture(*this, 1 / temperature, 0, prompts, n, key);
+  }
+  bool describe_sampling(const responses& r, std::span<float> logp, std::span<float> mass) {
+    if (temperature == 1) return false;
+    tabular_policy drawn = *this;
+    for (float& x : drawn.parameters()) x /= static_cast<float>(temperature);
+    drawn.log_probs(r, logp);
+    std::fill(mass.begin(), mass.end(), 1.0f);
+    return true;
+  }
+  void backward(std::span<const float> g) {
+    tabular_policy::backward(g);
+    seen = bits(gradient());
+  }
+  std::vector<float> seen;  ///< the last gradient
 };
 
 rollout sampled(world& w, std::size_t n, std::int64_t version) {
@@ -86,6 +111,79 @@ TEST_CASE("rollouts record what was really sampled from, where the policy knows 
   mixed.append(r);
   CHECK(mixed.support.empty());
   CHECK(mixed.batch.size() == 13);
+}
+
+TEST_CASE("weights are of the policy over what was drawn from, and truncated mass is no ratio") {
+  world w;
+  statistics seen;
+  halved policy(1, vocabulary, 2);
+  rollout r = collect(policy, w.reference, w.reward, prompts(6), 2, {1, 1}, 0);
+  for (const float x : sampling_weights(w.cpu, r, 2, seen)) CHECK(x == Approx(1));
+  CHECK(seen["sampling/importance_sampling_ratio/mean"] == Approx(1));
+  for (std::size_t t = 0; t < r.old_logp.size(); ++t)
+    r.sampled_logp[t] = r.old_logp[t] + std::log(t % 2 == 0 ? 4.0f : 1.0f);
+  r.support.assign(r.old_logp.size(), 0.5f);
+  const std::vector<float> weight = sampling_weights(w.cpu, r, 1.5, seen);
+  REQUIRE(weight.size() == 24);
+  for (std::size_t t = 0; t < weight.size(); ++t) CHECK(weight[t] == Approx(t % 2 == 0 ? 0.5 : 1.5));  // 1/(4/2), [2]
+  CHECK(sampling_weights(w.cpu, r, 0, seen).empty());
+  r.sampled_logp = r.old_logp;
+  CHECK(sampling_weights(w.cpu, r, 2, seen).empty());
+  CHECK(sampling_weights(w.cpu, sampled(w, 3, 0), 2, seen).empty());
+  tempered own(1, vocabulary, 2);
+  own.temperature = 1;
+  const rollout plain = collect(own, w.reference, w.reward, prompts(6), 2, {1, 1}, 0);
+  CHECK(plain.sampled_logp == plain.old_logp);
+  CHECK(plain.support == std::vector<float>(24, 1.0f));
+  CHECK(collect(own, w.reference, w.reward, plain.batch, 0, drawn_by::others).support.empty());
+}
+
+TEST_CASE("the gradient of weighted samples of another temperature is the policy's own") {
+  world w(vocabulary, 1);
+  const auto start = [&] {
+    tempered out(1, vocabulary, 1);
+    std::copy(w.reference.parameters().begin(), w.reference.parameters().end(), out.parameters().begin());
+    for (float& x : out.parameters()) x *= 3;
+    return out;
+  };
+  // d E[reward] / d logits, exactly.
+  tempered exact = start();
+  const std::vector<double> p = distribution(exact);
+  double mean = 0;
+  for (std::size_t a = 0; a < p.size(); ++a) mean += p[a] * w.reward.at(a);
+  const auto gap = [&](const auto& algorithm, double cap) {
+    tempered policy = start();
+    parameter_update<> update = steps_of(0);
+    train_group(w.cpu, algorithm, policy, w.reference, w.reward, update, [](std::int64_t) { return prompts(256); },
+                {.iterations = 1, .samples = 64, .minibatch = 16384, .key = {1, 100}, .weight_cap = cap});
+    double sum = 0;
+    for (std::size_t a = 0; a < p.size(); ++a)
+      sum += std::pow(static_cast<double>(policy.seen[a]) + p[a] * (w.reward.at(a) - mean), 2);
+    return std::sqrt(sum);
+  };
+  const auto both = [&](const auto& algorithm) {
+    CHECK(gap(algorithm, 1e9) < 0.02);
+    CHECK(gap(algorithm, 0) > 0.05);
+  };
+  SECTION("by tokens") { both(dr_grpo(1)); }
+  SECTION("by whole responses") {
+    rloo algorithm;
+    algorithm.reward.coefficient = 0;
+    both(algorithm);
+  }
+  SECTION("bad input") {
+    tempered policy = start();
+    parameter_update<> update = steps_of(0.05);
+    CHECK_THROWS_WITH(train_group(w.cpu, rloo{}, policy, w.reference, w.reward, update,
+                                  [](std::int64_t) { return prompts(2); }, {.samples = 2, .weight_cap = -1}),
+                      "train_group: options.weight_cap is -1, wants 0 (no weights) or more");
+    const std::vector<float> one{1};
+    CHECK_THROWS_WITH(
+        or_throw(rloo{}.policy(w.cpu, padded(1, 1),
+                               token_inputs<float>{.logp = one, .old_logp = one, .advantage = one, .weight = one},
+                               token_outputs<float>{})),
+        "critic_free: weight has elements: 1, wants none: multiply the advantages");
+  }
 }
 
 TEST_CASE("an observer may look at what was sampled, and a rollout knows the version that drew it") {

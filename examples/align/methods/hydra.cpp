@@ -9,6 +9,7 @@ namespace align {
 void hydra_ppo(workshop& w) {
   adapted_policy<backend> model(w.cpu, w.pool, w.start().model(), w.sizes.hydra.rank, w.key(adapter_start), w.limits(),
                                 w.learning, w.scoring);
+  model.draw_by(w.sampling());
   const ppo_recipe& how = w.sizes.ppo;
   rlhf::parameter_update update{rlhf::constant_schedule{w.sizes.hydra.rate}, {{.weight_decay = 0}}};
   policy merged = w.copy();  // what is evaluated and kept

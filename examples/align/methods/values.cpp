@@ -50,6 +50,9 @@ class continuing_policy {
   void ask(const rlhf::prompt_list& prompts) { asked_ = {prompts.begin(), prompts.end()}; }
   void log_probs(const rlhf::responses& r, std::span<float> out) { of_->log_probs(r, out); }
   void backward(std::span<const float> g) { of_->backward(g); }
+  [[nodiscard]] bool describe_sampling(const rlhf::responses& r, std::span<float> logp, std::span<float> mass) {
+    return of_->describe_sampling(r, logp, mass);
+  }
   [[nodiscard]] std::span<float> parameters() { return of_->parameters(); }
   [[nodiscard]] std::span<float> gradient() { return of_->gradient(); }
   [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prefixes, std::int64_t n, rlhf::random_key key) {

@@ -116,13 +116,22 @@ struct critic_free {
     requires backend<B>
   status policy(B& be, const layout<typename B::space>& sequences, const token_inputs<T, Space>& in,
                 const token_outputs<T, Space>& out) const {
-    if constexpr (requires { loss.reduction; })
+    if constexpr (requires { loss.reduction; }) {
+      if (in.weight)
+        return {errc::argument,
+                "critic_free",
+                "weight",
+                "has elements:",
+                static_cast<double>(in.weight.extent),
+                0,
+                "none: multiply the advantages"};
       return loss(be, sequences,
                   sequence_inputs<T, Space>{
                       .logp = in.logp, .old_logp = in.old_logp, .advantage = in.advantage, .mask = in.mask},
                   sequence_outputs<T, Space>{.loss = out.loss, .grad_logp = out.grad_logp, .stats = out.stats});
-    else
+    } else {
       return loss(be, sequences, in, out);
+    }
   }
 };
 

@@ -58,6 +58,12 @@ struct basic_drto : basic_ppo<rto_reward> {
       return s;
     for (std::size_t u = 0; u < count; ++u)
       for (auto t = units[u]; t < units[u + 1]; ++t) weight[static_cast<std::size_t>(t)] = share[u] / length[u];
+    if (in.weight) {
+      const bool by_token = in.weight.extent == sequences.tokens;
+      for (std::int64_t s = 0; s < sequences.sequences; ++s)
+        for (std::int64_t t = sequences[s].begin; t < sequences[s].end; ++t)
+          weight[static_cast<std::size_t>(t)] *= in.weight[by_token ? t : s];
+    }
     token_inputs<T> weighed = in;
     weighed.weight = weight;
     return policy_loss<ppo_clip, none, token_sum>{objective}(be, sequences, weighed, out);

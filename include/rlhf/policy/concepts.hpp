@@ -43,7 +43,8 @@ concept greedy_policy = requires(P& p, const prompt_list& prompts) {
 };
 
 /// Knows what it really drew from: `describe_sampling(r, logp, mass)` writes, for every response token, its log-probability
-/// under the sampling distribution (temperature, top-k, top-p and all) and the mass of the policy that this one kept.
+/// under the sampling distribution (temperature, top-k, top-p and all) and the mass that truncation left of the policy at
+/// that temperature. It may say false instead, and write nothing: it drew from the policy itself.
 template <class P>
 concept describes_sampling = requires(P& p, const responses& r, std::span<float> logp, std::span<float> mass) {
   p.describe_sampling(r, logp, mass);

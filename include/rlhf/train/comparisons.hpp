@@ -118,7 +118,7 @@ template <class B, class Loss>
 /// All that an iteration learns from; scores are the judge's where it gives any.
 template <class Policy, class Reference, class Judge>
 [[nodiscard]] rollout scored(Policy& policy, Reference& reference, Judge& judge, responses batch, std::int64_t pairs,
-                             const std::vector<float>& p, std::int64_t version) {
+                             const std::vector<float>& p, std::int64_t version, drawn_by who = drawn_by::others) {
   struct by_preference {
     std::int64_t pairs;
     const std::vector<float>* p;
@@ -130,9 +130,9 @@ template <class Policy, class Reference, class Judge>
     }
   } preference{pairs, &p};
   if constexpr (scores_responses<Judge>)
-    return collect(policy, reference, judge, std::move(batch), version);
+    return collect(policy, reference, judge, std::move(batch), version, who);
   else
-    return collect(policy, reference, preference, std::move(batch), version);
+    return collect(policy, reference, preference, std::move(batch), version, who);
 }
 
 }  // namespace online_detail

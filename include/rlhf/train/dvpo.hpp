@@ -145,7 +145,8 @@ void train_dvpo(B& be, const basic_dvpo<Term>& algorithm, Policy& policy, Critic
     statistics metrics;
     describe(r, shaped, metrics);
     policy_epochs(be, algorithm, policy, update, r, advantage,
-                  {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)}, options.stop_kl, metrics);
+                  {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)}, options.stop_kl, metrics,
+                  options.weight_cap);
     now.after(r, i, metrics);
     if (!tell(observe, now)) return;
   }

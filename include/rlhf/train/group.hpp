@@ -166,7 +166,8 @@ void train_group(B& be, const Algorithm& algorithm, Policy& policy, Reference& r
 
     if (sampled.teaches)
       policy_epochs(be, algorithm, policy, update, r, advantage,
-                    {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)}, options.stop_kl, metrics);
+                    {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)}, options.stop_kl, metrics,
+                    options.weight_cap);
     now.after(r, i, metrics);
     now.tokens += sampled.dropped_tokens + greedy_tokens;
     if (!tell(observe, now)) return;

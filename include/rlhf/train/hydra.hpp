@@ -8,6 +8,7 @@
 #include "rlhf/policy/adapters_off.hpp"
 #include "rlhf/train/metrics.hpp"
 #include "rlhf/train/rollout.hpp"
+#include "rlhf/train/sampling_weights.hpp"
 #include "rlhf/train/update.hpp"
 
 namespace rlhf::inline v1 {
@@ -22,6 +23,11 @@ struct with_values {
   void log_probs(const responses& r, std::span<float> out) {
     value.resize(out.size());
     model->log_probs_and_values(r, out, value);
+  }
+  decltype(auto) describe_sampling(const responses& r, std::span<float> logp, std::span<float> mass)
+    requires describes_sampling<Model>
+  {
+    return model->describe_sampling(r, logp, mass);
   }
 };
 
@@ -56,6 +62,7 @@ void train_hydra_ppo(B& be, const hydra_ppo<Ppo>& hydra, Model& model, Reward& r
 
     statistics metrics, policy_metrics, value_metrics;
     describe(r, shaped, metrics);
+    const std::vector<float> weight = sampling_weights(be, r, options.weight_cap, metrics);
     for_each_minibatch(
         r.batch.size(), {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)},
         [&](std::span<const std::int64_t> rows) {
@@ -64,13 +71,17 @@ void train_hydra_ppo(B& be, const hydra_ppo<Ppo>& hydra, Model& model, Reward& r
             return r.batch.select(rows, std::span<const float>(v));
           };
           const std::vector<float> old_logp = part(r.old_logp), old_value = part(value), target = part(returns),
-                                   a = part(advantage);
+                                   a = part(advantage), w = weight.empty() ? std::vector<float>{} : part(weight);
           std::vector<float> logp(a.size()), predicted(a.size()), policy_slope(a.size()), value_slope(a.size());
           float loss = 0;
           model.log_probs_and_values(batch, logp, predicted);
           if (moved_kl(logp, old_logp) > options.stop_kl) return false;
           or_throw(hydra.algorithm.policy(
-              be, batch.layout(), token_inputs<float>{.logp = logp, .old_logp = old_logp, .advantage = a},
+              be, batch.layout(),
+              token_inputs<float>{.logp = logp,
+                                  .old_logp = old_logp,
+                                  .advantage = a,
+                                  .weight = w.empty() ? view<const float>{} : view<const float>(w)},
               token_outputs<float>{.loss = {&loss, 1}, .grad_logp = policy_slope, .stats = &policy_metrics}));
           policy_metrics.add("loss", static_cast<double>(loss), 1);
           or_throw(hydra.algorithm.value(

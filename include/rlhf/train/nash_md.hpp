@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "rlhf/train/comparisons.hpp"
+#include "rlhf/train/sampling_weights.hpp"
 #include "rlhf/train/update.hpp"
 
 namespace rlhf::inline v1 {
@@ -33,11 +34,13 @@ void train_nash_md(B& be, const nash_md& objective, double mixture, Policy& poli
                                policy.sample_mixture(reference, opponent.policy, opponent.reference, asked, 1,
                                                      pair_sampler_detail::draw(key, 1))};
     const std::vector<float> p = ask(judge, pairs);
-    const rollout r = scored(policy, reference, judge, pairs.first, pairs.first.size(), p, update.optimiser.steps);
+    const rollout r =
+        scored(policy, reference, judge, pairs.first, pairs.first.size(), p, update.optimiser.steps, drawn_by::policy);
     if constexpr (wants_rollouts<Observer>) observe.sampled(r);
     statistics metrics;
     describe(r, {}, metrics);
     metrics.add_total("labels", static_cast<double>(r.batch.size()));
+    const std::vector<float> weight = sampling_weights(be, r, options.weight_cap, metrics, weight_of::sequence);
     std::vector<float> logp, gradient;
     for_each_minibatch(r.batch.size(), {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)},
                        [&](std::span<const std::int64_t> rows) {
@@ -51,6 +54,10 @@ void train_nash_md(B& be, const nash_md& objective, double mixture, Policy& poli
                          policy.log_probs(x.batch, logp);
                          if (moved_kl(logp, x.old_logp) > options.stop_kl) return false;
                          metrics.add("loss/policy_avg", respond(be, objective, x, 0, logp, won, gradient), 1);
+                         if (!weight.empty()) {
+                           const std::vector<float> w = r.batch.select(rows, std::span<const float>(weight));
+                           for (std::size_t t = 0; t < w.size(); ++t) gradient[t] *= w[t];
+                         }
                          policy.backward(gradient);
                          metrics.add("grad_norm", update.apply(policy), 1);
                          return true;

@@ -11,6 +11,7 @@
 #include "rlhf/algorithm/rto.hpp"
 #include "rlhf/train/metrics.hpp"
 #include "rlhf/train/rollout.hpp"
+#include "rlhf/train/sampling_weights.hpp"
 #include "rlhf/train/update.hpp"
 
 namespace rlhf::inline v1 {
@@ -91,6 +92,7 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
 
     statistics metrics, policy_metrics, value_metrics;
     describe(r, shaped, metrics);
+    const std::vector<float> weight = sampling_weights(be, r, options.weight_cap, metrics);
     std::vector<float> logp, predicted, gradient;
     for_each_minibatch(
         r.batch.size(), {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)},
@@ -100,7 +102,7 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
             return r.batch.select(rows, std::span<const float>(v));
           };
           const std::vector<float> old_logp = part(r.old_logp), old_value = part(value), target = part(returns),
-                                   a = part(advantage);
+                                   a = part(advantage), w = weight.empty() ? std::vector<float>{} : part(weight);
           logp.resize(old_logp.size());
           predicted.resize(old_logp.size());
           gradient.resize(old_logp.size());
@@ -109,7 +111,11 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
             policy.log_probs(batch, logp);
             if (moved_kl(logp, old_logp) > options.stop_kl) return false;
             or_throw(algorithm.policy(
-                be, batch.layout(), token_inputs<float>{.logp = logp, .old_logp = old_logp, .advantage = a},
+                be, batch.layout(),
+                token_inputs<float>{.logp = logp,
+                                    .old_logp = old_logp,
+                                    .advantage = a,
+                                    .weight = w.empty() ? view<const float>{} : view<const float>(w)},
                 token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &policy_metrics}));
             policy.backward(gradient);
             policy_metrics.add("loss", static_cast<double>(loss), 1);
@@ -136,7 +142,7 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
 ///
 /// Both are the policy's, unless `partner(i, prompts)` gives the second response to each prompt of iteration i: from a data
 /// set, say, or another policy. Where the policy can do what the regression asks, where the partners come from does not
-/// matter; what an iteration reports is of the policy's own.
+/// matter, nor at which temperature: samples have no weights here. What an iteration reports is of the policy's own.
 /// The reward is the score less kl_coefficient times the sequence's log pi_old / pi_ref. Metrics: preference statistics
 /// (rewards are log-ratios to the iterate), `loss/policy_avg`, `grad_norm`. Throws rlhf::error.
 template <class B, class Policy, scores_tokens Reference, scores_responses Reward, class Schedule, class Prompts,
@@ -152,7 +158,8 @@ void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Refer
     const prompt_list asked = prompts(i);
     responses batch = policy.sample(asked, alone ? 2 : 1, stream(options.key, 2 * i));
     if constexpr (!alone) batch = on_policy_detail::interleave(batch, partner(i, asked));
-    const rollout r = collect(policy, reference, reward, std::move(batch), update.optimiser.steps);
+    const rollout r = collect(policy, reference, reward, std::move(batch), update.optimiser.steps,
+                              alone ? drawn_by::policy : drawn_by::others);
     if constexpr (wants_rollouts<Observer>) observe.sampled(r);
     statistics metrics;
     std::vector<float> logp, gradient, shaped_total;

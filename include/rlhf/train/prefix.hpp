@@ -108,7 +108,8 @@ template <class B, class Policy, class Reference, class Reward>
                                            Reward& reward, const response_steps& steps, random_key key,
                                            std::int64_t version = 0) {
   const responses continued = policy.sample(steps.prefixes, algorithm.rollouts, key);
-  const rollout r = collect(policy, reference, reward, steps.whole(continued, algorithm.rollouts), version);
+  const rollout r =
+      collect(policy, reference, reward, steps.whole(continued, algorithm.rollouts), version, drawn_by::others);
   std::vector<float> returns;
   for (std::int64_t j = 0; j < r.batch.size(); ++j)
     returns.push_back(static_cast<float>(static_cast<double>(r.score[static_cast<std::size_t>(j)]) -
@@ -158,7 +159,8 @@ void train_vineppo(B& be, const vineppo& algorithm, Policy& policy, Reference& r
     metrics.add_total("vine/states", static_cast<double>(found.value.size()));
     metrics.add("vine/variance", variance, static_cast<double>(found.variance.size()));
     policy_epochs(be, algorithm, policy, update, r, advantage,
-                  {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)}, options.stop_kl, metrics);
+                  {options.minibatch, options.epochs, stream(options.key, 2 * i + 1)}, options.stop_kl, metrics,
+                  options.weight_cap);
     now.after(r, i, metrics);
     now.tokens += found.tokens;
     if (!tell(observe, now)) return;

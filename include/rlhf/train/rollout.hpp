@@ -2,7 +2,9 @@
 // What a policy sampled, with everything that stays fixed while it is learnt from, and which policy it was.
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -24,6 +26,9 @@ struct on_policy_options {
   /// An iteration makes no more updates once the policy is this far from the one that sampled (k3, nats per token).
   double stop_kl = std::numeric_limits<double>::infinity();
   std::int64_t critic_first = 0;  ///< iterations whose updates are the critic's alone, where there is one
+  /// Where the policy says that it draws from another distribution than itself (describes_sampling), policy gradients weigh each
+  /// token by pi_old / pi_sampled, at most this (sampling_weights); 0: by 1.
+  double weight_cap = 2;
 };
 
 /// Refuses what no loop can walk. Throws rlhf::error.
@@ -38,6 +43,8 @@ inline void check_loop(const char* function, const on_policy_options& options, b
   if (options.critic_first < 0) wants("options.critic_first", options.critic_first, "0 or more");
   if (options.critic_first > 0 && !with_critic)
     wants("options.critic_first", options.critic_first, "0: there is no critic to learn first");
+  if (!(options.weight_cap >= 0))
+    throw error(remark::argument(function, "options.weight_cap", options.weight_cap, "0 (no weights) or more"));
   if (!(options.stop_kl > 0))
     throw error(remark::argument(function, "options.stop_kl", options.stop_kl, "more than 0 (infinity turns it off)"));
 }
@@ -163,10 +170,16 @@ struct ignore_iteration {
 template <class Observer>
 concept wants_rollouts = requires(Observer& observe, const rollout& r) { observe.sampled(r); };
 
+/// Who drew the responses of a rollout.
+enum class drawn_by : std::uint8_t {
+  policy,  ///< the policy, by itself: it knows what from
+  others   ///< others too, or nobody asks: nothing is recorded of it
+};
+
 /// Samples of a policy that has had `version` updates, scored. Throws rlhf::error where a score is not finite.
 template <class Policy, class Reference, class Reward>
 [[nodiscard]] rollout collect(Policy& policy, Reference& reference, Reward& reward, responses batch,
-                              std::int64_t version) {
+                              std::int64_t version, drawn_by who = drawn_by::policy) {
   if (batch.size() == 0) throw error({errc::argument, "collect", "prompts", "has elements:", 0, 0, "at least one"});
   rollout r;
   r.batch = std::move(batch);
@@ -183,9 +196,11 @@ template <class Policy, class Reference, class Reward>
     if (!std::isfinite(s))
       throw error(remark::argument("collect", "a reward", static_cast<double>(s), "finite numbers"));
   if constexpr (describes_sampling<Policy>) {
-    r.sampled_logp.resize(tokens);
-    r.support.resize(tokens);
-    policy.describe_sampling(r.batch, r.sampled_logp, r.support);
+    if (who == drawn_by::others) return r;
+    r.sampled_logp = r.old_logp;
+    r.support.assign(tokens, 1.0f);
+    const std::span<float> logp(r.sampled_logp), mass(r.support);
+    (void)policy.describe_sampling(r.batch, logp, mass);  // where it says false they stay the policy's own
   }
   return r;
 }
