@@ -8,9 +8,9 @@
 #include <stdexcept>
 #include <vector>
 
-#include "rlhf/core/numeric.hpp"
 #include "align/policy.hpp"
 #include "rlhf/backend/reference.hpp"
+#include "rlhf/core/numeric.hpp"
 #include "rlhf/train/rollout.hpp"
 #include "support/catch.hpp"
 
