@@ -83,17 +83,22 @@ std::vector<group> groups_of(const comparison& all) {
   return out;
 }
 
+/// Earlier versions' runs do not know everything.
+void add_known(double x, std::vector<double>& to) {
+  if (x == x) to.push_back(x);
+}
+
 /// The mean over runs of an evaluation that all of them have.
 struct mean_point {
   std::int64_t iteration = 0;
-  spread reward = {}, kl = {}, promised = {};
+  spread reward = {}, kl = {}, promised = {}, length = {}, wins = {};
   double tokens = 0;
 };
 std::vector<mean_point> mean_curve(const std::vector<const std::vector<curve_point>*>& runs) {
   std::vector<mean_point> out;
   if (runs.empty()) return out;
   for (const curve_point& p : *runs.front()) {
-    std::vector<double> reward, kl, promised;
+    std::vector<double> reward, kl, promised, length, wins;
     mean_point m{.iteration = p.iteration};
     for (const auto* run : runs)
       for (const curve_point& q : *run)
@@ -101,12 +106,16 @@ std::vector<mean_point> mean_curve(const std::vector<const std::vector<curve_poi
           reward.push_back(q.reward);
           kl.push_back(q.kl);
           if (q.has_proxy) promised.push_back(q.proxy);
+          add_known(q.length, length);
+          add_known(q.win_rate, wins);
           m.tokens += static_cast<double>(q.tokens) / static_cast<double>(runs.size());
         }
     if (reward.size() != runs.size()) continue;
     m.reward = spread_of(reward);
     m.kl = spread_of(kl);
     m.promised = spread_of(promised);
+    m.length = spread_of(length);
+    m.wins = spread_of(wins);
     out.push_back(m);
   }
   return out;
@@ -205,6 +214,7 @@ struct summary {
   spread promised, peak, peak_kl;
   std::vector<spread> at_kl;
   memory_summary memory;
+  spread wins, length;
 };
 
 class table_of_summaries {
@@ -234,18 +244,20 @@ class table_of_summaries {
   [[nodiscard]] bool empty() const { return rows_.empty(); }
 
   void show(page& out) const {
-    std::vector<std::string> head{"", "runs", "reward", "gain", "KL, nats", "of best-of-n"};
+    std::vector<std::string> head{"", "runs", "reward", "gain", "KL, nats", "of best-of-n", "wins", "length"};
     std::vector<std::vector<std::string>> cells, others;
     for (const summary& s : rows_) {
       const std::size_t n = s.of->runs.size();
       cells.push_back({escaped(s.of->title), std::to_string(n), shown(s.reward, 2), shown(s.gain, 2), shown(s.kl, 2),
-                       shown(s.share, 2, n)});
+                       shown(s.share, 2, n), shown(s.wins, 2, n), shown(s.length, 1, n)});
     }
     out.table(head, cells);
     out.paragraph(
         "<small>The last evaluation; mean and 95&nbsp;% interval (Student) over the runs. Gain: over the start, in "
         "standard deviations of its samples' reward. Of best-of-n: the gain divided by what best-of-n gains over a "
-        "single one of its own samples at the same KL, of the runs whose KL best-of-n comes to.</small>");
+        "single one of its own samples at the same KL, of the runs whose KL best-of-n comes to. Wins: how often a "
+        "response scores higher than one of the start to the same prompt, ties half. Length: tokens of a response. A "
+        "dash: the runs did not record it.</small>");
     if (price_ > 0) {
       std::vector<std::vector<std::string>> goals;
       for (const summary& s : rows_)
@@ -299,6 +311,7 @@ class table_of_summaries {
           << fixed(level, 1) << "_runs";
     for (const char* what : {"trainable", "frozen", "activations", "peak"})
       out << ',' << what << "_mib," << what << "_mib_interval";
+    out << ",win_rate,win_rate_interval,length,length_interval";
     out << '\n';
     for (const summary& s : rows_) {
       out << s.of->label << ',' << s.of->runs.size() << ',' << mean_and_half(s.reward) << ',' << mean_and_half(s.kl)
@@ -310,7 +323,7 @@ class table_of_summaries {
       for (const spread& one : s.at_kl) out << ',' << mean_and_half(one) << ',' << one.n;
       for (const spread& one : {s.memory.trainable, s.memory.frozen, s.memory.activations, s.memory.peak})
         out << ',' << mean_and_half(one);
-      out << '\n';
+      out << ',' << mean_and_half(s.wins) << ',' << mean_and_half(s.length) << '\n';
     }
     return out.str();
   }
@@ -338,6 +351,8 @@ class table_of_summaries {
                            {"frozen", json_of(s.memory.frozen)},
                            {"activations", json_of(s.memory.activations)},
                            {"peak", json_of(s.memory.peak)}};
+      one["win_rate"] = json_of(s.wins);
+      one["length"] = json_of(s.length);
       list.push_back(std::move(one));
     }
     return list;
@@ -364,7 +379,7 @@ class table_of_summaries {
 
   [[nodiscard]] summary look(const group& g, const group& reference) const {
     std::vector<double> reward, kl, gain, share, seconds, each, tokens, ahead, sooner, objective, iterations, promised,
-        peak, peak_kl;
+        peak, peak_kl, wins, length;
     const auto j_of = [&](const curve_point& p) { return p.reward - price_ * p.kl; };
     const auto count_of = [](const curve_point& p) { return static_cast<double>(p.iteration); };
     std::vector<std::vector<double>> at_kl(levels_.size());
@@ -385,6 +400,8 @@ class table_of_summaries {
       peak.push_back(best.reward);
       peak_kl.push_back(best.kl);
       if (end.has_proxy) promised.push_back(end.proxy);
+      add_known(end.win_rate, wins);
+      add_known(end.length, length);
       for (std::size_t i = 0; i < levels_.size(); ++i)
         if (const auto at = reward_at_kl(*c, levels_[i])) at_kl[i].push_back(*at);
       const compared_curve* const other = reference.with_seed(c->seed);
@@ -412,7 +429,9 @@ class table_of_summaries {
               spread_of(peak),
               spread_of(peak_kl),
               {},
-              memory_over(g)};
+              memory_over(g),
+              spread_of(wins),
+              spread_of(length)};
     for (const auto& one : at_kl) s.at_kl.push_back(spread_of(one));
     return s;
   }
@@ -524,11 +543,13 @@ std::string tuning_csv(const comparison& all) {
 
 std::string curves_csv(const std::vector<group>& groups, const comparison& all) {
   std::ostringstream out;
-  out << "method,iteration,runs,reward,reward_interval,kl,kl_interval,tokens\n";
+  out << "method,iteration,runs,reward,reward_interval,kl,kl_interval,tokens,win_rate,win_rate_interval,length,"
+         "length_interval\n";
   const auto add = [&](const std::string& label, const std::vector<mean_point>& points) {
     for (const mean_point& p : points)
       out << label << ',' << p.iteration << ',' << p.reward.n << ',' << mean_and_half(p.reward) << ','
-          << mean_and_half(p.kl) << ',' << p.tokens << '\n';
+          << mean_and_half(p.kl) << ',' << p.tokens << ',' << mean_and_half(p.wins) << ',' << mean_and_half(p.length)
+          << '\n';
   };
   add("best_of_n", mean_best_of_n(all));
   for (const group& g : groups) add(g.label, mean_curve(g));
@@ -544,16 +565,7 @@ void write_joined(const comparison& all, const std::string& out_folder) {
   ordered_json points = ordered_json::array();
   std::set<std::uint64_t> told;
   const auto add = [&](const std::string& label, const std::vector<curve_point>& from) {
-    for (const curve_point& p : from) {
-      points.push_back({{"method", label},
-                        {"seed", p.seed},
-                        {"iteration", p.iteration},
-                        {"reward", p.reward},
-                        {"kl", p.kl},
-                        {"tokens", p.tokens},
-                        {"seconds", p.seconds}});
-      if (p.has_proxy) points.back()["proxy"] = p.proxy;
-    }
+    for (const curve_point& p : from) points.push_back(json_of(p, label));
   };
   for (const compared_curve& c : all.curves) {
     seeds.insert(c.seed);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "align/algorithms.hpp"
 
@@ -31,6 +32,16 @@ bool overoptimised(const std::string& method) { return method == "dpo_hot" || me
 bool learns_from_a_fixed_set(const std::string& method) {
   const algorithm_entry* const known = find_algorithm(method);
   return method == "dpo_hot" || (known != nullptr && (known->needs & need::passes) != 0);
+}
+
+nlohmann::ordered_json json_of(const curve_point& p, const std::string& label) {
+  nlohmann::ordered_json out = {{"method", label},     {"seed", p.seed}, {"iteration", p.iteration},
+                                {"reward", p.reward},  {"kl", p.kl},     {"tokens", p.tokens},
+                                {"seconds", p.seconds}};
+  if (p.has_proxy) out["proxy"] = p.proxy;
+  if (p.length == p.length) out["length"] = p.length;
+  if (p.win_rate == p.win_rate) out["win_rate"] = p.win_rate;
+  return out;
 }
 
 std::vector<std::string> methods(const std::vector<curve_point>& points) {

@@ -1,6 +1,7 @@
 #pragma once
 // Curves of methods: their names and colours in reports, and what is read off them.
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,9 @@ namespace align {
 
 /// It goes over a fixed set instead of sampling: its iterations are evaluations only.
 [[nodiscard]] bool learns_from_a_fixed_set(const std::string& method);
+
+/// A point for people's programs, under a name that may be another one than its method's.
+[[nodiscard]] nlohmann::ordered_json json_of(const curve_point& p, const std::string& label);
 
 /// The methods of some points, in their order.
 [[nodiscard]] std::vector<std::string> methods(const std::vector<curve_point>& points);

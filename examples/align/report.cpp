@@ -156,17 +156,16 @@ void judgements(page& out, const run_results& results) {
 void write_numbers(const fs::path& folder, const settings& s, const task& t, const run_results& results) {
   ordered_json list = ordered_json::array();
   std::ostringstream csv;
-  csv << "method,seed,iteration,reward,kl,tokens\n";
+  csv << "method,seed,iteration,reward,kl,tokens,length,win_rate\n";
+  const auto cell = [](double x) {
+    std::ostringstream text;
+    if (x == x) text << x;
+    return text.str();
+  };
   for (const auto& p : results.points) {
-    list.push_back({{"method", p.method},
-                    {"seed", p.seed},
-                    {"iteration", p.iteration},
-                    {"reward", p.reward},
-                    {"kl", p.kl},
-                    {"tokens", p.tokens},
-                    {"seconds", p.seconds}});
-    if (p.has_proxy) list.back()["proxy"] = p.proxy;
-    csv << p.method << ',' << p.seed << ',' << p.iteration << ',' << p.reward << ',' << p.kl << ',' << p.tokens << '\n';
+    list.push_back(json_of(p, p.method));
+    csv << p.method << ',' << p.seed << ',' << p.iteration << ',' << p.reward << ',' << p.kl << ',' << p.tokens << ','
+        << cell(p.length) << ',' << cell(p.win_rate) << '\n';
   }
   ordered_json summary = {{"task", t.title}, {"seed", s.seed}, {"quick", s.quick}, {"unit", t.unit}};
   for (const auto& [name, value] : results.figures) summary[name] = value;
@@ -241,16 +240,22 @@ void write_report(const settings& s, const task& t, const run_results& results) 
         parts = mebibytes(of.trainable, 1) + " + " + mebibytes(of.frozen, 1) + " + " + mebibytes(of.activations, 0);
       }
       rows.back().push_back(parts);
+      rows.back().push_back(last.win_rate == last.win_rate ? fixed(last.win_rate, 2) : "–");
+      rows.back().push_back(last.length == last.length ? fixed(last.length, 1) : "–");
     }
-    rows.insert(rows.begin(), {"before", fixed(start, 2), "0.00", "0.00", "–", "0", "–", "–", "–"});
-    out.table({"", "reward", "gain", "KL, nats", "of best-of-n", "1000 tokens", "seconds", "peak, MiB", "of it, MiB"},
+    const double length = figure_named("start_length");
+    rows.insert(rows.begin(), {"before", fixed(start, 2), "0.00", "0.00", "–", "0", "–", "–", "–", "–",
+                               length == length ? fixed(length, 1) : "–"});
+    out.table({"", "reward", "gain", "KL, nats", "of best-of-n", "1000 tokens", "seconds", "peak, MiB", "of it, MiB",
+               "wins", "length"},
               rows);
     out.paragraph(
         "<small>Gain: over the start, in standard deviations of its samples' reward (" + fixed(deviation, 2) +
         "). Of best-of-n: the gain divided by what "
         "best-of-n gains over a single one of its own samples at the same KL; – where that KL is beyond the "
         "curve drawn. Of it: what is trained with gradients and moments, what is only read, and the most that "
-        "passes needed.</small>");
+        "passes needed. Wins: how often a response scores higher than one of the start to the same prompt, "
+        "ties half. Length: tokens of a response.</small>");
 
     out.heading("Reward against KL");
     out.paragraph(

@@ -13,6 +13,8 @@ std::string to_text(const run_results& results) {
     ordered_json one = {{"method", p.method}, {"seed", p.seed}, {"iteration", p.iteration},
                         {"reward", p.reward}, {"kl", p.kl},     {"tokens", p.tokens}};
     if (p.has_proxy) one["proxy"] = p.proxy;
+    if (p.length == p.length) one["length"] = p.length;
+    if (p.win_rate == p.win_rate) one["win_rate"] = p.win_rate;
     points.push_back(std::move(one));
   }
   for (const sample_text& s : results.samples) {
@@ -53,6 +55,7 @@ run_results results_of(const std::string& text, const std::string& name) {
   try {
     const ordered_json all = ordered_json::parse(text);
     run_results out;
+    constexpr double unknown = std::numeric_limits<double>::quiet_NaN();
     for (const ordered_json& p : all.at("points"))
       out.points.push_back({.method = p.at("method"),
                             .seed = p.at("seed"),
@@ -61,7 +64,9 @@ run_results results_of(const std::string& text, const std::string& name) {
                             .kl = p.at("kl"),
                             .tokens = p.at("tokens"),
                             .proxy = p.value("proxy", 0.0),
-                            .has_proxy = p.contains("proxy")});
+                            .has_proxy = p.contains("proxy"),
+                            .length = p.value("length", unknown),
+                            .win_rate = p.value("win_rate", unknown)});
     for (const ordered_json& s : all.at("samples")) {
       sample_text one{.method = s.at("method")};
       for (const ordered_json& t : s.at("samples")) one.samples.push_back({t.at("prompt"), t.at("response")});

@@ -2,6 +2,7 @@
 // What a run has found out, and its form on disk.
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -22,6 +23,10 @@ struct curve_point {
   double seconds = 0;  ///< time the method has taken so far, without evaluation
   double proxy = 0;    ///< where a method learns from a learned reward: that one, on the same samples
   bool has_proxy = false;
+  double length =
+      std::numeric_limits<double>::quiet_NaN();  ///< mean response tokens on the same samples; NaN: not known
+  /// How often a response scores higher than one of the start to the same prompt, ties half; NaN: not known.
+  double win_rate = std::numeric_limits<double>::quiet_NaN();
 };
 
 /// A sample as text.

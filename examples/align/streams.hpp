@@ -19,6 +19,7 @@ enum stream : std::uint64_t {
   value_order,
   adapter_start,
   head_start,
+  opponents,
   member_order = 500,   ///< and a stream for each model of an ensemble
   value_draws = 10000,  ///< and more: two a batch
   on_policy = 1000

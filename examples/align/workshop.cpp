@@ -232,12 +232,22 @@ void workshop::measure_start() {
   results_.figures["start_reward"] = e.reward;
   results_.figures["start_kl"] = e.kl;
   results_.figures["reward_deviation"] = e.reward_deviation;
+  results_.figures["start_length"] = e.length;
+}
+
+const std::vector<float>& workshop::scores_to_beat() {
+  if (!scores_to_beat_.empty()) return scores_to_beat_;
+  const rlhf::responses drawn = start().sample(judged_prompts(sizes.judged), 1, key(opponents));
+  std::vector<float> score(static_cast<std::size_t>(drawn.size()));
+  reward().rewards(drawn, score);
+  scores_to_beat_ = std::move(score);
+  return scores_to_beat_;
 }
 
 void workshop::measure(const std::string& method, policy& model, stage_position at, std::int64_t iteration,
                        double seconds, const reward_function* proxy) {
   const uncounted these = judging();
-  double promised = 0;
+  double promised = 0, wins = 0;
   const reward_function both([&](const rlhf::responses& batch, std::span<float> out) {
     if (proxy != nullptr) {
       proxy->rewards(batch, out);
@@ -245,10 +255,12 @@ void workshop::measure(const std::string& method, policy& model, stage_position 
       for (const float x : out) promised += static_cast<double>(x) / static_cast<double>(out.size());
     }
     reward().rewards(batch, out);
+    wins = rlhf::compare_scores(out, scores_to_beat()).rate;
   });
   const auto point = [&](policy& of, std::int64_t count, std::int64_t tokens, double taken) {
     const rlhf::evaluation e = rlhf::evaluate(of, start(), both, judged_prompts(sizes.judged), 1, key(evaluation));
-    results_.points.push_back({method, asked.seed, count, e.reward, e.kl, tokens, taken, promised, proxy != nullptr});
+    results_.points.push_back(
+        {method, asked.seed, count, e.reward, e.kl, tokens, taken, promised, proxy != nullptr, e.length, wins});
   };
   const bool first =
       std::none_of(results_.points.begin(), results_.points.end(), [&](const auto& p) { return p.method == method; });

@@ -155,6 +155,8 @@ class workshop {
 
  private:
   [[nodiscard]] rlhf::prompt_list judged_prompts(std::int64_t n);
+  /// Of the start's responses to the judged prompts, drawn with numbers of their own.
+  [[nodiscard]] const std::vector<float>& scores_to_beat();
   void begin_prompts();
   [[nodiscard]] policy fine_tune();
   [[nodiscard]] rlhf::preference_pairs judged_pairs();
@@ -170,6 +172,7 @@ class workshop {
   std::optional<reward_function> reward_;
   std::optional<rlhf::preference_pairs> pairs_;
   std::optional<rlhf::labelled_responses> labels_;
+  std::vector<float> scores_to_beat_;
   run_results results_;
   stopwatch all_;
 };

@@ -39,20 +39,30 @@ for part in 'Reward against KL' 'Reward against samples' 'iterations to PPO' 'Tr
   grep -qF "$part" whole/report.html || die "the report has no '$part'"
 done
 # Memory: PPO trains a critic beside the policy and DVPO does not, but reads its value; a run that recorded nothing has dashes.
-memory() { awk -F, -v of="$1" -v what="$2" 'NR == 1 { for (i = 1; i <= NF; ++i) at[$i] = i } $1 == of { print $at[what] }' whole/compare.csv; }
+cell() { awk -F, -v of="$1" -v what="$2" 'NR == 1 { for (i = 1; i <= NF; ++i) at[$i] = i } $1 == of { print (what in at) ? $at[what] : "none" }' "${3-whole}/compare.csv"; }
 for what in trainable frozen activations peak; do
   for label in ppo dvpo_advantage-action_value dpo; do
-    awk -v x="$(memory $label ${what}_mib)" 'BEGIN { exit !(x > 0) }' || die "$label has no $what memory: $(cat whole/compare.csv)"
+    awk -v x="$(cell $label ${what}_mib)" 'BEGIN { exit !(x > 0) }' || die "$label has no $what memory: $(cat whole/compare.csv)"
   done
 done
-awk -v ppo="$(memory ppo trainable_mib)" -v dvpo="$(memory dvpo_advantage-action_value trainable_mib)" -v dpo="$(memory dpo trainable_mib)" \
+awk -v ppo="$(cell ppo trainable_mib)" -v dvpo="$(cell dvpo_advantage-action_value trainable_mib)" -v dpo="$(cell dpo trainable_mib)" \
   'BEGIN { exit !(dvpo == dpo && ppo > 1.9 * dvpo && ppo < 2.1 * dvpo) }' || die "what is trained: $(cat whole/compare.csv)"
-awk -v ppo="$(memory ppo activations_mib)" -v dvpo="$(memory dvpo_advantage-action_value activations_mib)" \
+awk -v ppo="$(cell ppo activations_mib)" -v dvpo="$(cell dvpo_advantage-action_value activations_mib)" \
   'BEGIN { exit !(dvpo < ppo) }' || die "a critic takes no activations: $(cat whole/compare.csv)"
 cp -r whole/ppo/seed-1 forgetful
 sed -i 's/"memory":/"was memory":/; s/"peak_bytes":/"was peak":/' forgetful/summary.json
+sed -i 's/"length":/"was length":/; s/"win_rate":/"was win rate":/' forgetful/results.json
 "$align" compare --out forgotten forgetful >log 2>&1 || die "$(cat log)"
-[[ $(tail -1 forgotten/compare.csv) == *,,,,,,,, ]] || die "memory that was not recorded: $(cat forgotten/compare.csv)"
+for what in trainable_mib activations_mib peak_mib win_rate length; do
+  [[ -z $(cell ppo $what forgotten) ]] || die "$what was not recorded: $(cat forgotten/compare.csv)"
+done
+grep -qF 'A dash' forgotten/report.html || die "the report of runs that recorded less is not one"
+# How often responses win, and how long they are.
+for label in ppo dvpo_advantage-action_value dpo; do
+  awk -v wins="$(cell $label win_rate)" -v length="$(cell $label length)" 'BEGIN { exit !(wins >= 0.3 && wins <= 1 && length > 1 && length < 30) }' ||
+    die "$label wins or lengths: $(cat whole/compare.csv)"
+done
+[[ $(head -1 whole/ppo/seed-1/curves.csv) == *,length,win_rate ]] || die "the curves of a run: $(head -2 whole/ppo/seed-1/curves.csv)"
 [[ $(cut -d, -f1 whole/curves.csv | sort -u | wc -l) == 8 ]] || die "the curves are of $(cut -d, -f1 whole/curves.csv | sort -u)"
 differ() { [[ -s $1 && -s $2 ]] && ! cmp -s "$1" "$2"; }  # both are there
 differ whole/rto/seed-1/curves.csv whole/semi_rto/seed-1/curves.csv || die "the mode changes nothing"

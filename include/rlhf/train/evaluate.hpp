@@ -1,10 +1,13 @@
 #pragma once
-// How good a policy is: reward and KL on fresh samples, and the best-of-n frontier to compare with.
+// How good a policy is: reward, KL and length on fresh samples, how often it wins, and the best-of-n frontier to compare with.
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <span>
 #include <vector>
 
+#include "rlhf/core/throw.hpp"
 #include "rlhf/policy/concepts.hpp"
 
 namespace rlhf::inline v1 {
@@ -15,6 +18,7 @@ struct evaluation {
   double kl = 0;                ///< mean of log pi - log pi_ref over the samples, nats per response
   double kl_error = 0;          ///< standard error of that mean
   std::int64_t tokens = 0;
+  double length = 0;  ///< mean response tokens
 };
 
 namespace evaluate_detail {
@@ -55,16 +59,38 @@ template <class Policy, scores_tokens Reference, scores_responses Reward>
     ratios.push_back(sum);
   }
   const auto s = evaluate_detail::describe(scores), k = evaluate_detail::describe(ratios);
-  return {s.mean, s.deviation, k.mean, ratios.empty() ? 0 : k.deviation / std::sqrt(static_cast<double>(ratios.size())),
-          batch.response_tokens()};
+  return {s.mean,
+          s.deviation,
+          k.mean,
+          ratios.empty() ? 0 : k.deviation / std::sqrt(static_cast<double>(ratios.size())),
+          batch.response_tokens(),
+          batch.size() == 0 ? 0 : static_cast<double>(batch.response_tokens()) / static_cast<double>(batch.size())};
 }
 
-/// How often a policy beats another one, by a judge.
+/// How often a policy beats another one.
 struct win_rate {
   double rate = 0;   ///< mean probability that the first one's response is better
   double error = 0;  ///< its standard error
   std::int64_t comparisons = 0;
 };
+
+/// How often scores are higher than others, element by element: responses to the same prompts, by a reward. Equal ones count
+/// half; of nothing the rate is 0. Sample the two sides with random numbers of their own: shared ones would give the policies
+/// equal responses where they are equal. Throws rlhf::error where there are not as many, or one is NaN.
+[[nodiscard]] inline win_rate compare_scores(std::span<const float> scores, std::span<const float> others) {
+  if (scores.size() != others.size())
+    throw error(remark::shape("compare_scores", "others", static_cast<std::int64_t>(others.size()),
+                              static_cast<std::int64_t>(scores.size())));
+  std::vector<double> won;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    if (scores[i] != scores[i] || others[i] != others[i])
+      throw error(remark::argument("compare_scores", "a score", std::numeric_limits<double>::quiet_NaN(), "a number"));
+    won.push_back(scores[i] > others[i] ? 1 : scores[i] == others[i] ? 0.5 : 0);
+  }
+  const auto found = evaluate_detail::describe(won);
+  return {found.mean, won.empty() ? 0 : found.deviation / std::sqrt(static_cast<double>(won.size())),
+          static_cast<std::int64_t>(won.size())};
+}
 
 /// Samples `n` responses of both policies to each prompt, with numbers of their own, and asks the judge about each pair.
 template <sampling_policy First, sampling_policy Second, compares_responses Judge>
