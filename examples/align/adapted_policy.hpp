@@ -49,6 +49,7 @@ class adapted_policy {
 
   [[nodiscard]] std::span<float> parameters() { return parameters_; }
   [[nodiscard]] std::span<float> gradient() { return gradient_; }
+  [[nodiscard]] std::int32_t end_token() const { return off_.end_token(); }
   void adapters(bool on) { with_ = on; }
   /// The model as it is now, as one that anyone can use.
   [[nodiscard]] const language_model<float>& merged() {

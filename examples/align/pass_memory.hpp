@@ -53,12 +53,17 @@ struct pass_memory {
   void count_copy(std::span<const float> made) {
     counted.copies[made.data()] = static_cast<std::int64_t>(made.size_bytes());
   }
-  /// Gives all memory back, and counts anew. What models left here is gone, as after another one's pass.
-  void release() {
-    work = {};
-    logits = logp = lse = d_hidden = {};
-    counted = {};
+  /// What models left here is gone, as after another one's pass; the memory stays.
+  void forget() {
+    for (std::vector<float>* of : {&logits, &logp, &lse, &d_hidden}) of->clear();
     ++pass;
+  }
+  /// Gives all memory back, and counts anew.
+  void release() {
+    forget();
+    work = {};
+    for (std::vector<float>* of : {&logits, &logp, &lse, &d_hidden}) of->shrink_to_fit();
+    counted = {};
   }
 };
 

@@ -170,6 +170,8 @@ class language_policy {
     return gradient_;
   }
 
+  [[nodiscard]] std::int32_t end_token() const { return limits_.end_token; }
+
   void log_probs(const rlhf::responses& batch, std::span<float> out) {
     memory_->count_model(model_.parameters);
     last_ = fitted(batch, model_.net.options().context);

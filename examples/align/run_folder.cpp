@@ -334,7 +334,7 @@ void run_folder::log(const std::string& stage, std::int64_t step, const rlhf::st
     const bool finite = std::isfinite(value);
     csv_ += stage + ',' + std::to_string(step) + ',' + name + ',' + printed(value) + '\n';
     line += ",\"" + name + "\":" + (finite ? printed(value) : "null");
-    const bool vital = name == "loss" || name == "grad_norm" || name.rfind("loss/", 0) == 0;
+    const bool vital = name == "loss" || name.ends_with("grad_norm") || name.rfind("loss/", 0) == 0;
     if (vital && !finite) {
       jsonl_ += line + "}\n";
       flush_metrics();

@@ -28,6 +28,12 @@ rlhf::prompt_list turn(const rlhf::prompt_list& from, std::int64_t first, std::i
   return out;
 }
 
+/// With TRL's num_tokens: response tokens so far, as the curves count them (TRL counts prompts too).
+rlhf::statistics with_tokens(rlhf::statistics metrics, std::int64_t tokens) {
+  metrics.add_total("num_tokens", static_cast<double>(tokens));
+  return metrics;
+}
+
 }  // namespace
 
 pass_memories new_memories(const settings& s) {
@@ -398,20 +404,22 @@ course::course(workshop& w, std::string method, policy& model, std::vector<train
 
 void course::operator()(const rlhf::iteration& i) {
   watch_.stop();
-  w_.folder.log(method_, i.number, *i.metrics);
+  w_.folder.log(method_, i.number, with_tokens(*i.metrics, i.tokens));
   at_ = {i.number, i.tokens};
   note_memory();
   w_.measure(method_, model_, at_, i.number, watch_.seconds(), proxy_);
   w_.save(method_, at_, parts_);
   const curve_point& last = w_.results().points.back();
-  line_.update(i.number, "reward " + number("%.2f", last.reward) + ", kl " + number("%.2f", last.kl));
+  line_.update(i.number, "reward " + number("%.2f", last.reward) + ", kl " + number("%.2f", last.kl) + ", length " +
+                             number("%.1f", last.length) + ", lr " + number("%.2g", (*i.metrics)["learning_rate"]));
   watch_.go();
 }
 
 void course::operator()(const rlhf::progress& p) {
-  line_.update(p.step, "loss " + number("%.3f", (*p.metrics)["loss"]));
-  w_.folder.log(method_, p.step, *p.metrics);
+  line_.update(
+      p.step, "loss " + number("%.3f", (*p.metrics)["loss"]) + ", lr " + number("%.2g", (*p.metrics)["learning_rate"]));
   at_ = {p.step, std::min(tokens_, tokens_ * epochs_ * p.step / p.steps)};  // later epochs read nothing new
+  w_.folder.log(method_, p.step, with_tokens(*p.metrics, at_.tokens));
   const bool judged = p.step % every_ == 0 || p.step == p.steps;
   if (judged || w_.due(p.step)) note_memory();
   if (judged) {

@@ -62,7 +62,10 @@ class uncounted {
     for (const auto& one : all_) before_.push_back(one->counted);
   }
   ~uncounted() {
-    for (std::size_t i = 0; i < all_.size(); ++i) all_[i]->counted = std::move(before_[i]);
+    for (std::size_t i = 0; i < all_.size(); ++i) {
+      all_[i]->forget();
+      all_[i]->counted = std::move(before_[i]);
+    }
   }
   uncounted(const uncounted&) = delete;
   uncounted& operator=(const uncounted&) = delete;

@@ -55,6 +55,7 @@ class continuing_policy {
   }
   [[nodiscard]] std::span<float> parameters() { return of_->parameters(); }
   [[nodiscard]] std::span<float> gradient() { return of_->gradient(); }
+  [[nodiscard]] std::int32_t end_token() const { return of_->end_token(); }
   [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prefixes, std::int64_t n, rlhf::random_key key) {
     if (new_tokens_ == 0) return of_->sample(prefixes, n, key);
     std::vector<std::int64_t> longest;

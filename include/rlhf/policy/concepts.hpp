@@ -56,6 +56,12 @@ template <class P>
 concept describes_concentration =
     requires(P& p, const responses& r, std::span<float> out) { p.log_square_sums(r, out); };
 
+/// Knows which token ends a response (negative: none does), so that loops can say how many responses were cut off.
+template <class P>
+concept ends_responses = requires(const P& p) {
+  { p.end_token() } -> std::convertible_to<std::int32_t>;
+};
+
 /// Samples from the normalised powers of two policies, token by token: `sample_mixture(other, a, b, prompts, n, key)` draws
 /// each token from what is proportional to this policy to the a times the other one to the b.
 template <class P, class Other>

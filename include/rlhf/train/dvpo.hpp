@@ -102,7 +102,7 @@ void train_global_value(B& be, const global_value& algorithm, Critic& critic, pa
                               value_outputs<float>{.loss = {&loss, 1}, .grad_value = gradient, .stats = &metrics}));
       critic.backward_values(gradient);
       metrics.add("loss", static_cast<double>(loss), 1);
-      metrics.add("grad_norm", update.apply(critic), 1);
+      update.apply(critic, metrics);
     }
     ++now.step;
     now.items += batch.size();

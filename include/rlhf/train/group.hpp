@@ -2,7 +2,9 @@
 // The loop of the critic-free algorithms: GRPO, Dr. GRPO, DAPO, RLOO, REINFORCE++, ReMax, GSPO, CISPO.
 
 #include <algorithm>
+#include <cmath>
 #include <concepts>
+#include <span>
 #include <vector>
 
 #include "rlhf/algorithm/critic_free.hpp"
@@ -46,6 +48,24 @@ template <class Algorithm>
 
 [[nodiscard]] inline grouping<> groups_of(std::int64_t responses, std::int64_t samples) {
   return {padded(responses / samples, samples), nullptr};
+}
+
+/// Scores by group, under TRL's names: their mean, the mean of the groups' standard deviations (n - 1, as torch.std), and the
+/// share of groups in which that is 0 (closer than 1e-8, as torch.isclose), which teach nothing. Groups of one have no spread.
+inline void describe_groups(std::span<const float> score, std::int64_t samples, statistics& metrics) {
+  double sum = 0;
+  for (const float s : score) sum += static_cast<double>(s);
+  metrics.add("reward", sum, static_cast<double>(score.size()));
+  if (samples < 2) return;
+  const auto n = static_cast<std::size_t>(samples);
+  for (std::size_t begin = 0; begin + n <= score.size(); begin += n) {
+    double mean = 0, squares = 0;
+    for (const float s : score.subspan(begin, n)) mean += static_cast<double>(s) / static_cast<double>(samples);
+    for (const float s : score.subspan(begin, n)) squares += std::pow(static_cast<double>(s) - mean, 2);
+    const double deviation = std::sqrt(squares / static_cast<double>(samples - 1));
+    metrics.add("reward_std", deviation, 1);
+    metrics.add("frac_reward_zero_std", deviation <= 1e-8 ? 1 : 0, 1);
+  }
 }
 
 /// What was sampled for an iteration.
@@ -129,8 +149,10 @@ template <class Policy, class Reward>
 /// `algorithm` is a critic_free by another name (rloo, dapo, ...), or grpo. `prompts(i)` gives the prompts of iteration i;
 /// each gets `options.samples` responses, two or more where the advantage is relative to the group. `prompts(i, round)`, where
 /// it exists, gives others to refill dropped groups from; otherwise the same are sampled again.
-/// Metrics, under TRL's names: `objective/...`, `policy/...`, `loss/policy_avg`, `grad_norm`; with dynamic sampling
-/// `sampling/kept`, the share of the groups that were, and `sampling/scores`, the mean over all. Throws rlhf::error.
+/// Metrics, under TRL's names: GRPO's `reward`, `reward_std`, `frac_reward_zero_std` (of the scores as the algorithm counts
+/// them, and the groups it keeps) and `completions/...`; PPO's `objective/...`, `policy/...`, `val/ratio`, `val/ratio_var`,
+/// `loss/policy_avg`; `grad_norm`, `learning_rate`; with dynamic sampling `sampling/kept`, the share of the groups that were,
+/// and `sampling/scores`, the mean over all. Throws rlhf::error.
 template <class B, class Algorithm, class Policy, scores_tokens Reference, scores_responses Reward, class Schedule,
           class Prompts, class Observer = ignore_iteration>
   requires trainable_policy<Policy> && sampling_policy<Policy>
@@ -163,6 +185,7 @@ void train_group(B& be, const Algorithm& algorithm, Policy& policy, Reference& r
     if (!baseline.empty()) in.baseline = baseline;
     or_throw(algorithm.prepare(be, r.batch.layout(), in, group_rollout_outputs<float>{shaped, advantage}));
     describe(r, shaped, metrics);
+    group_detail::describe_groups(score, options.samples, metrics);
 
     if (sampled.teaches)
       policy_epochs(be, algorithm, policy, update, r, advantage,

@@ -29,6 +29,11 @@ struct with_values {
   {
     return model->describe_sampling(r, logp, mass);
   }
+  [[nodiscard]] std::int32_t end_token() const
+    requires ends_responses<Model>
+  {
+    return model->end_token();
+  }
 };
 
 }  // namespace hydra_detail
@@ -61,6 +66,7 @@ void train_hydra_ppo(B& be, const hydra_ppo<Ppo>& hydra, Model& model, Reward& r
         rollout_outputs<float>{.reward = shaped, .advantage = advantage, .returns = returns}));
 
     statistics metrics, policy_metrics, value_metrics;
+    ratio_means ratios;
     describe(r, shaped, metrics);
     const std::vector<float> weight = sampling_weights(be, r, options.weight_cap, metrics);
     for_each_minibatch(
@@ -83,6 +89,7 @@ void train_hydra_ppo(B& be, const hydra_ppo<Ppo>& hydra, Model& model, Reward& r
                                   .advantage = a,
                                   .weight = w.empty() ? view<const float>{} : view<const float>(w)},
               token_outputs<float>{.loss = {&loss, 1}, .grad_logp = policy_slope, .stats = &policy_metrics}));
+          ratios.add(logp, old_logp);
           policy_metrics.add("loss", static_cast<double>(loss), 1);
           or_throw(hydra.algorithm.value(
               be, batch.layout(), value_inputs<float>{.value = predicted, .old_value = old_value, .returns = target},
@@ -91,11 +98,12 @@ void train_hydra_ppo(B& be, const hydra_ppo<Ppo>& hydra, Model& model, Reward& r
           for (float& g : value_slope) g = static_cast<float>(hydra.value_weight * static_cast<double>(g));
           if (i < options.critic_first) std::fill(policy_slope.begin(), policy_slope.end(), 0.0f);
           model.backward_both(policy_slope, value_slope);
-          metrics.add("grad_norm", update.apply(model), 1);
+          update.apply(model, metrics);
           return true;
         });
     add_renamed(policy_metrics, policy_metric_names, metrics);
     add_renamed(value_metrics, value_metric_names, metrics);
+    if (ratios.count > 0) metrics.add("val/ratio_var", ratios.variance(), 1);
     now.after(r, i, metrics);
     if (!tell(observe, now)) return;
   }

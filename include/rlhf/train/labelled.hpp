@@ -161,7 +161,7 @@ void train_unpaired(B& be, Policy& policy, Reference&& reference, parameter_upda
     or_throw(loss(be, in, unpaired_outputs<float>{.loss = {&value, 1}, .grad_logp = gradient, .stats = &metrics}));
     policy.backward(batch_detail::to_tokens(batch, gradient));
     metrics.add("loss", static_cast<double>(value), 1);
-    metrics.add("grad_norm", update.apply(policy), 1);
+    update.apply(policy, metrics);
     anchor.follow(policy);
     ++now.step;
     now.items += batch.size();
@@ -200,7 +200,7 @@ void train_reward_outcomes(B& be, Model& model, parameter_update<Schedule>& upda
       metrics.add("accuracy", right, static_cast<double>(label.size()));
     }
     metrics.add("loss", static_cast<double>(value), 1);
-    metrics.add("grad_norm", update.apply(model), 1);
+    update.apply(model, metrics);
     ++now.step;
     now.items += batch.size();
     now.metrics = &metrics;

@@ -59,7 +59,7 @@ void train_nash_md(B& be, const nash_md& objective, double mixture, Policy& poli
                            for (std::size_t t = 0; t < w.size(); ++t) gradient[t] *= w[t];
                          }
                          policy.backward(gradient);
-                         metrics.add("grad_norm", update.apply(policy), 1);
+                         update.apply(policy, metrics);
                          return true;
                        });
     now.after(r, i, metrics);

@@ -62,7 +62,7 @@ void train_odin(B& be, Model& model, parameter_update<Schedule>& update, const p
                                            .stats = &metrics}));
     model.backward_heads(grad_quality, grad_length, grad_product);
     metrics.add("loss", static_cast<double>(loss), 1);
-    metrics.add("grad_norm", update.apply(model), 1);
+    update.apply(model, metrics);
     ++now.step;
     now.items += n;
     now.metrics = &metrics;

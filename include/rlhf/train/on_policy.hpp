@@ -51,8 +51,8 @@ struct no_guide {
 /// A guide that has `segments(batch, out)` also says which segment (a sentence) of its response each token is in, for
 /// rto_mode::semi; `out` has an element for each response token.
 /// `algorithm` is a basic_ppo, or has its three calls: prepare, policy, value. `prompts(i)` gives the prompts of iteration i. Policy and critic have parameters of their own.
-/// Metrics, under TRL's names: `objective/...`, `policy/...`, `val/...`, `loss/policy_avg`, `loss/value_avg`, `grad_norm`.
-/// Throws rlhf::error.
+/// Metrics, under TRL's names: `objective/...`, `policy/...`, `val/...`, `completions/...`, `loss/policy_avg`, `loss/value_avg`,
+/// `grad_norm`, `learning_rate`; the critic's `critic_grad_norm` and `critic_learning_rate`. Throws rlhf::error.
 template <class B, class Algorithm, class Policy, trainable_critic Critic, scores_tokens Reference,
           scores_responses Reward, class PolicySchedule, class CriticSchedule, class Prompts,
           class Observer = ignore_iteration, class Guide = on_policy_detail::no_guide>
@@ -91,6 +91,7 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
         rollout_outputs<float>{.reward = shaped, .advantage = advantage, .returns = returns}));
 
     statistics metrics, policy_metrics, value_metrics;
+    ratio_means ratios;
     describe(r, shaped, metrics);
     const std::vector<float> weight = sampling_weights(be, r, options.weight_cap, metrics);
     std::vector<float> logp, predicted, gradient;
@@ -117,9 +118,10 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
                                     .advantage = a,
                                     .weight = w.empty() ? view<const float>{} : view<const float>(w)},
                 token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &policy_metrics}));
+            ratios.add(logp, old_logp);
             policy.backward(gradient);
             policy_metrics.add("loss", static_cast<double>(loss), 1);
-            metrics.add("grad_norm", policy_update.apply(policy), 1);
+            policy_update.apply(policy, metrics);
           }
 
           critic.values(batch, predicted);
@@ -128,11 +130,12 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
               value_outputs<float>{.loss = {&loss, 1}, .grad_value = gradient, .stats = &value_metrics}));
           critic.backward_values(gradient);
           value_metrics.add("loss", static_cast<double>(loss), 1);
-          critic_update.apply(critic);
+          critic_update.apply(critic, metrics, "critic_grad_norm", "critic_learning_rate");
           return true;
         });
     add_renamed(policy_metrics, policy_metric_names, metrics);
     add_renamed(value_metrics, value_metric_names, metrics);
+    if (ratios.count > 0) metrics.add("val/ratio_var", ratios.variance(), 1);
     now.after(r, i, metrics);
     if (!tell(observe, now)) return;
   }
@@ -205,7 +208,7 @@ void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Refer
                                   .stats = &metrics}));
           policy.backward(gradient);
           metrics.add("loss/policy_avg", static_cast<double>(loss), 1);
-          metrics.add("grad_norm", update.apply(policy), 1);
+          update.apply(policy, metrics);
           return true;
         });
     now.after(alone ? r : on_policy_detail::firsts(r), i, metrics);

@@ -129,7 +129,7 @@ void train_online_preference(B& be, const online_preference<Loss>& algorithm, co
           if (with_bonus) metrics.add("bonus", respond(be, algorithm.bonus, x, 2, logp, {}, gradient), 1);
           policy.backward(gradient);
           metrics.add("loss/policy_avg", loss, 1);
-          metrics.add("grad_norm", update.apply(policy), 1);
+          update.apply(policy, metrics);
           return true;
         });
     now.after(r, i, metrics);

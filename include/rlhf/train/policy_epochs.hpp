@@ -14,8 +14,8 @@ namespace rlhf::inline v1 {
 /// Epochs on the policy: for each minibatch log-probabilities, `algorithm.policy(...)`, gradient, step; until `stop_kl`.
 ///
 /// `advantage` has an element for each token. Samples that were drawn from something else than the policy have importance
-/// weights of at most `weight_cap` (sampling_weights). Metrics: `policy/...`, `loss/policy_avg`, `grad_norm`. Throws
-/// rlhf::error.
+/// weights of at most `weight_cap` (sampling_weights). Metrics: `policy/...`, `val/ratio`, `val/ratio_var`, `loss/policy_avg`,
+/// `grad_norm`, `learning_rate`. Throws rlhf::error.
 template <class B, class Algorithm, class Policy, class Schedule>
 void policy_epochs(B& be, const Algorithm& algorithm, Policy& policy, parameter_update<Schedule>& update,
                    const rollout& r, const std::vector<float>& advantage, const loop_options& options, double stop_kl,
@@ -26,6 +26,7 @@ void policy_epochs(B& be, const Algorithm& algorithm, Policy& policy, parameter_
   const std::vector<float> weight =
       sampling_weights(be, r, weight_cap, metrics, of_responses ? weight_of::sequence : weight_of::token);
   statistics policy_metrics;
+  ratio_means ratios;
   for_each_minibatch(r.batch.size(), options, [&](std::span<const std::int64_t> rows) {
     const responses batch = r.batch.select(rows);
     const auto part = [&](const std::vector<float>& v) { return r.batch.select(rows, std::span<const float>(v)); };
@@ -48,12 +49,14 @@ void policy_epochs(B& be, const Algorithm& algorithm, Policy& policy, parameter_
                                              .advantage = a,
                                              .weight = w.empty() ? view<const float>{} : view<const float>(w)},
                          token_outputs<float>{.loss = {&loss, 1}, .grad_logp = gradient, .stats = &policy_metrics}));
+    ratios.add(logp, old_logp);
     policy.backward(gradient);
     policy_metrics.add("loss", static_cast<double>(loss), 1);
-    metrics.add("grad_norm", update.apply(policy), 1);
+    update.apply(policy, metrics);
     return true;
   });
   add_renamed(policy_metrics, policy_metric_names, metrics);
+  if (ratios.count > 0) metrics.add("val/ratio_var", ratios.variance(), 1);
 }
 
 }  // namespace rlhf::inline v1

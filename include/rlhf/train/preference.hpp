@@ -46,7 +46,7 @@ void train_reward_model(B& be, Model& model, parameter_update<Schedule>& update,
                                             .stats = &metrics}));
     model.backward_rewards(gradient);
     metrics.add("loss", static_cast<double>(loss), 1);
-    metrics.add("grad_norm", update.apply(model), 1);
+    update.apply(model, metrics);
     ++now.step;
     now.items += n;
     now.metrics = &metrics;
@@ -91,7 +91,7 @@ void train_preference(B& be, Policy& policy, Reference&& reference, parameter_up
     const double value = pair_loss_of(be, loss, x, gradient, &metrics);
     policy.backward(gradient);
     metrics.add("loss", value, 1);
-    metrics.add("grad_norm", update.apply(policy), 1);
+    update.apply(policy, metrics);
     anchor.follow(policy);
     ++now.step;
     now.items += x.sides.pairs;

@@ -54,7 +54,7 @@ void train_process_rewards(B& be, Critic& critic, parameter_update<Schedule>& up
                   value_outputs<float>{.loss = {&found, 1}, .grad_value = gradient, .stats = &metrics}));
     critic.backward_values(gradient);
     metrics.add("loss", static_cast<double>(found), 1);
-    metrics.add("grad_norm", update.apply(critic), 1);
+    update.apply(critic, metrics);
     ++now.step;
     now.items += part.size();
     now.metrics = &metrics;

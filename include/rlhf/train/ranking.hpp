@@ -84,7 +84,7 @@ void train_reward_rankings(B& be, Model& model, parameter_update<Schedule>& upda
     statistics metrics;
     metrics.add("loss", ranking_train_detail::rank(be, loss, lists, score, slope), 1);
     model.backward_rewards(slope);
-    metrics.add("grad_norm", update.apply(model), 1);
+    update.apply(model, metrics);
     ++now.step;
     now.items += static_cast<std::int64_t>(chosen.size());
     now.metrics = &metrics;
@@ -122,7 +122,7 @@ void train_listwise(B& be, double beta, Policy& policy, Reference&& reference, p
     metrics.add("loss", ranking_train_detail::rank(be, loss, lists, score, slope), 1);
     for (float& s : slope) s = static_cast<float>(beta * static_cast<double>(s));
     policy.backward(batch_detail::to_tokens(lists.batch, slope));
-    metrics.add("grad_norm", update.apply(policy), 1);
+    update.apply(policy, metrics);
     anchor.follow(policy);
     ++now.step;
     now.items += static_cast<std::int64_t>(chosen.size());

@@ -1,6 +1,7 @@
 #pragma once
 // What a policy sampled, with everything that stays fixed while it is learnt from, and which policy it was.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -58,6 +59,7 @@ struct rollout {
   std::vector<float> sampled_logp;    ///< [tokens] under the distribution really drawn from; empty: not known
   std::vector<float> support;         ///< [tokens] the mass that top-k and top-p left; empty: not known
   std::vector<std::int64_t> version;  ///< [responses] updates that the policy had had when it sampled
+  std::int32_t end_token = -1;        ///< of a response that was not cut off; negative: not known
 
   [[nodiscard]] double mean_score() const {
     double sum = 0;
@@ -84,7 +86,8 @@ struct rollout {
     const auto tokens = [&](const std::vector<float>& v) {
       return v.empty() ? std::vector<float>{} : batch.select(rows, std::span<const float>(v));
     };
-    rollout out{batch.select(rows), tokens(old_logp), tokens(ref_logp), {}, tokens(sampled_logp), tokens(support), {}};
+    rollout out{batch.select(rows), tokens(old_logp), tokens(ref_logp), {}, tokens(sampled_logp), tokens(support), {},
+                end_token};
     for (const std::int64_t row : rows) {
       out.score.push_back(score[static_cast<std::size_t>(row)]);
       out.version.push_back(version[static_cast<std::size_t>(row)]);
@@ -95,6 +98,7 @@ struct rollout {
   void append(const rollout& more) {
     const auto join = [](auto& to, const auto& from) { to.insert(to.end(), from.begin(), from.end()); };
     const bool first = batch.size() == 0;
+    end_token = first || end_token == more.end_token ? more.end_token : -1;
     const auto join_known = [&](std::vector<float>& to, const std::vector<float>& from) {
       if ((first || !to.empty()) && !from.empty())
         join(to, from);
@@ -188,6 +192,7 @@ template <class Policy, class Reference, class Reward>
   r.ref_logp.resize(tokens);
   r.score.resize(static_cast<std::size_t>(r.batch.size()));
   r.version.assign(r.score.size(), version);
+  if constexpr (ends_responses<Policy>) r.end_token = policy.end_token();
   // Scored again rather than taken from the sampler, so that the first ratio is exactly 1.
   policy.log_probs(r.batch, r.old_logp);
   reference.log_probs(r.batch, r.ref_logp);
@@ -211,6 +216,23 @@ template <class Policy, class Reference, class Reward>
   return collect(policy, reference, reward, policy.sample(prompts, samples, key), version);
 }
 
+/// The mean of pi / pi_old over the tokens of an update; `variance` is that of these means over updates, n - 1 in its divisor
+/// as in torch.var, 0 of a single one. TRL's val/ratio_var.
+struct ratio_means {
+  double count = 0, mean = 0, squares = 0;
+
+  void add(std::span<const float> logp, std::span<const float> old_logp) {
+    if (logp.empty()) return;
+    double sum = 0;
+    for (std::size_t t = 0; t < logp.size(); ++t)
+      sum += std::exp(static_cast<double>(logp[t]) - static_cast<double>(old_logp[t]));
+    const double delta = sum / static_cast<double>(logp.size()) - mean;
+    mean += delta / ++count;
+    squares += delta * (sum / static_cast<double>(logp.size()) - mean);
+  }
+  [[nodiscard]] double variance() const { return count > 1 ? squares / (count - 1) : 0; }
+};
+
 /// How far log-probabilities have moved from those of the sampler: mean of k3, nats per token.
 [[nodiscard]] inline double moved_kl(std::span<const float> logp, std::span<const float> old_logp) {
   double sum = 0;
@@ -223,6 +245,24 @@ template <class Policy, class Reference, class Reward>
 
 [[nodiscard]] inline random_key stream(random_key key, std::int64_t offset) {
   return {key.seed, key.stream + static_cast<std::uint64_t>(offset)};
+}
+
+/// How long responses are, under TRL's names: mean and longest in tokens; where the policy says what ends one
+/// (ends_responses), the share of those that were cut off before, and how many end tokens there are.
+inline void describe_lengths(const rollout& r, statistics& metrics) {
+  double ends = 0, cut = 0;
+  for (std::int64_t i = 0; i < r.batch.size(); ++i) {
+    const auto response = r.batch.response(i);
+    const auto here = static_cast<double>(std::count(response.begin(), response.end(), r.end_token));
+    ends += here;
+    cut += here > 0 ? 0 : 1;
+    metrics.add_maximum("completions/max_length", static_cast<double>(response.size()));
+  }
+  const auto n = static_cast<double>(r.batch.size());
+  metrics.add("completions/mean_length", static_cast<double>(r.batch.response_tokens()), n);
+  if (r.end_token < 0) return;
+  metrics.add("completions/clipped_ratio", cut, n);
+  metrics.add_total("val/num_eos_tokens", ends);
 }
 
 /// What an iteration sampled, under TRL's names: sums over responses, nats. `shaped` are the token rewards.
@@ -242,6 +282,7 @@ inline void describe(const rollout& r, const std::vector<float>& shaped, statist
   metrics.add("objective/rlhf_reward", total, n);
   metrics.add("objective/non_score_reward", total - scores, n);
   if (!r.support.empty()) metrics.add("sampling/support_mass", mass, static_cast<double>(r.support.size()));
+  describe_lengths(r, metrics);
 }
 
 }  // namespace rlhf::inline v1

@@ -43,7 +43,7 @@ void train_supervised(B& be, Policy& policy, parameter_update<Schedule>& update,
     policy.backward(gradient);
     statistics metrics;
     metrics.add("loss", static_cast<double>(loss), 1);
-    metrics.add("grad_norm", update.apply(policy), 1);
+    update.apply(policy, metrics);
     ++now.step;
     now.items += batch.size();
     now.metrics = &metrics;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "rlhf/core/statistics.hpp"
 #include "rlhf/policy/concepts.hpp"
 #include "rlhf/train/optimizer.hpp"
 #include "rlhf/train/schedule.hpp"
@@ -26,6 +27,15 @@ struct parameter_update {
     const double norm = clip_gradient_norm(gradient, maximum_norm);
     if (norm - norm == 0) optimiser.step(model.parameters(), gradient, rate(optimiser.steps));
     std::fill(gradient.begin(), gradient.end(), 0.0f);
+    return norm;
+  }
+  /// The same, told to some metrics: the norm before clipping, finite or not, and the rate of the step.
+  template <parameterised Model>
+  double apply(Model& model, statistics& metrics, const char* norm_name = "grad_norm",
+               const char* rate_name = "learning_rate") {
+    metrics.add(rate_name, rate(optimiser.steps), 1);
+    const double norm = apply(model);
+    metrics.add(norm_name, norm, 1);
     return norm;
   }
 };

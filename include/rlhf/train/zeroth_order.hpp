@@ -107,7 +107,7 @@ void train_zeroth_order(const basic_zpg<Link>& algorithm, Policy& policy, Refere
     }
     const std::span<float> gradient = policy.gradient();
     for (std::size_t j = 0; j < ascent.size(); ++j) gradient[j] -= static_cast<float>(ascent[j]);
-    metrics.add("grad_norm", update.apply(policy), 1);
+    update.apply(policy, metrics);
     now.after(r, i, metrics);
     now.tokens += tokens;
     if (!tell(observe, now)) return;
