@@ -60,7 +60,7 @@ spread_of_reward spread_of(const std::vector<double>& p, const tabular_reward& r
 }  // namespace
 
 TEST_CASE("RLOO, REINFORCE++ and ReMax reach the optimum of reward less KL") {
-  world w;
+  world w = bandit_or_tokens();
   tabular_policy policy = w.reference;
   statistics seen;
   SECTION("RLOO") {
@@ -88,7 +88,7 @@ TEST_CASE("RLOO, REINFORCE++ and ReMax reach the optimum of reward less KL") {
 }
 
 TEST_CASE("GSPO, CISPO and Dr. GRPO reach the optimum of reward less KL when the KL is in their reward") {
-  world w;
+  world w = bandit_or_tokens();
   tabular_policy policy = w.reference;
   SECTION("GSPO") {
     gspo algorithm;
@@ -163,6 +163,47 @@ TEST_CASE("GRPO reaches the fixed point of its expected gradient") {
     });
     CHECK(total_variation(distribution(policy), expected) < 1e-2);
   }
+}
+
+TEST_CASE("GRPO reaches the fixed point of its expected gradient token by token") {
+  // With k3 at each token every state has a fixed point of its own, pi = ref / (1 - (Q - V) / beta), Q of what pi does after it.
+  world w;
+  tabular_policy policy = w.reference;
+  constexpr double price = 3;
+  constexpr auto states = static_cast<std::size_t>(vocabulary);
+  grpo<> algorithm;
+  algorithm.estimator.scale = group_scale::none;
+  algorithm.penalty.coefficient = price;
+  run(w, algorithm, policy, 150, 16);
+  const auto state = [&](const std::vector<double>& ref, const std::vector<double>& q) {
+    return fixed_point(ref, [&](const std::vector<double>& p) {
+      double v = 0, sum = 0;
+      for (std::size_t a = 0; a < p.size(); ++a) v += p[a] * q[a];
+      std::vector<double> out = ref;
+      for (std::size_t a = 0; a < p.size(); ++a) sum += out[a] /= 1 - 15.0 / 16 * (q[a] - v) / price;
+      for (double& x : out) x /= sum;
+      return out;
+    });
+  };
+  const std::vector<double> ref = distribution(w.reference);
+  std::vector<double> first(states), worth(states), expected(ref.size());
+  for (std::size_t a = 0; a < states; ++a) {
+    std::vector<double> then(states), reward(states);
+    for (std::size_t b = 0; b < states; ++b) first[a] += then[b] = ref[states * a + b];
+    for (std::size_t b = 0; b < states; ++b) {
+      then[b] /= first[a];
+      reward[b] = w.reward.at(states * a + b);
+    }
+    then = state(then, reward);
+    for (std::size_t b = 0; b < states; ++b) {
+      worth[a] += then[b] * reward[b];
+      expected[states * a + b] = then[b];
+    }
+  }
+  first = state(first, worth);
+  for (std::size_t i = 0; i < expected.size(); ++i) expected[i] *= first[i / states];
+  CHECK(total_variation(distribution(policy), expected) < 1e-2);
+  CHECK(total_variation(ref, expected) > 0.1);
 }
 
 TEST_CASE("without KL the mass goes to the best response") {

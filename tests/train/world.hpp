@@ -3,6 +3,7 @@
 
 #include "rlhf/backend/reference.hpp"
 #include "rlhf/train/update.hpp"
+#include "support/catch.hpp"
 #include "train/tabular.hpp"
 
 namespace rlhf_test {
@@ -40,5 +41,12 @@ struct world {
     return beta * std::log(sum);
   }
 };
+
+/// A test that takes its world from here runs twice: on a bandit of eight answers, and on `length` tokens out of `tokens`.
+inline world bandit_or_tokens(std::int64_t tokens = vocabulary, std::int64_t length = 2) {
+  const bool bandit = GENERATE(true, false);
+  CAPTURE(bandit);
+  return bandit ? world(8, 1) : world(tokens, length);
+}
 
 }  // namespace rlhf_test
