@@ -12,13 +12,14 @@ using namespace rlhf_test;
 
 namespace {
 
-/// Two tokens to one prompt. Logits of a prefix: W + A B with the adapter on, W without; the value is a head on the adapted
+/// One or two tokens to one prompt. Logits of a prefix: W + A B with the adapter on, W without; the value is a head on the adapted
 /// trunk A and a number of the prefix. A starts at noise and B at 0, as adapters do.
 class toy {
  public:
   static constexpr std::size_t v = vocabulary, rows = 1 + v, rank = v;
 
-  explicit toy(const std::vector<float>& base) : base_(base), parameters_(rows * rank + rank * v + rows + rank) {
+  explicit toy(const std::vector<float>& base)
+      : base_(base), length_(base.size() == v ? 1 : 2), parameters_(rows * rank + rank * v + rows + rank) {
     const random_numbers numbers({2, 2});
     for (std::uint32_t i = 0; i < rows * rank; ++i) parameters_[i] = static_cast<float>(numbers.normal({i}));
     gradient_ = parameters_;
@@ -59,9 +60,8 @@ class toy {
   }
   /// The policy as a table.
   [[nodiscard]] tabular_policy as_table() const {
-    tabular_policy out(1, vocabulary, 2);
-    for (std::size_t row = 0; row < rows; ++row)
-      for (std::size_t k = 0; k < v; ++k) out.parameters()[row * v + k] = static_cast<float>(logit(row, k));
+    tabular_policy out(1, vocabulary, length_);
+    for (std::size_t i = 0; i < base_.size(); ++i) out.parameters()[i] = static_cast<float>(logit(i / v, i % v));
     return out;
   }
   std::int64_t passes = 0, passes_back = 0;
@@ -111,7 +111,9 @@ class toy {
     });
   }
 
-  std::vector<float> base_, parameters_, gradient_;
+  std::vector<float> base_;
+  std::int64_t length_;
+  std::vector<float> parameters_, gradient_;
   bool on_ = true;
   responses last_;
 };
@@ -137,7 +139,7 @@ TEST_CASE("a fresh adapter changes nothing, and a trained one comes off without 
 }
 
 TEST_CASE("Hydra-PPO reaches the optimum of reward less KL with one pass for actor and critic") {
-  world w;
+  world w(vocabulary, GENERATE(1, 2));
   toy model(bits(w.reference.parameters()));
   parameter_update<cosine_schedule> update{{.rate = 0.03, .total = 600}, {{.weight_decay = 0}}, 1e9};
   hydra_ppo<> algorithm{.value_weight = 0.5};
