@@ -47,6 +47,19 @@ template <class Judge>
   return p;
 }
 
+/// moved_kl of those rows of a minibatch that are `own`: of draws of others its mean is no KL.
+[[nodiscard]] inline double own_moved_kl(const joined& x, std::span<const std::int64_t> rows,
+                                         const std::vector<char>& own, const std::vector<float>& logp) {
+  std::vector<float> now, then;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (own[static_cast<std::size_t>(rows[i])] == 0) continue;
+    const auto begin = x.batch.response_offsets()[i], end = x.batch.response_offsets()[i + 1];
+    now.insert(now.end(), logp.begin() + begin, logp.begin() + end);
+    then.insert(then.end(), x.old_logp.begin() + begin, x.old_logp.begin() + end);
+  }
+  return moved_kl(now, then);
+}
+
 /// A unpaired objective of part k: its loss; slopes are written to `gradient`.
 template <class B, class Objective>
 [[nodiscard]] double respond(B& be, const Objective& objective, const joined& x, std::int64_t k,

@@ -193,7 +193,8 @@ void train_rebel(B& be, const rebel_regression& algorithm, Policy& policy, Refer
           logp.resize(old_logp.size());
           gradient.resize(old_logp.size());
           policy.log_probs(both, logp);
-          if (moved_kl(logp, old_logp) > options.stop_kl) return false;
+          const std::size_t own = alone ? logp.size() : static_cast<std::size_t>(split);  // a partner's tell no KL
+          if (moved_kl({logp.data(), own}, {old_logp.data(), own}) > options.stop_kl) return false;
           float loss = 0;
           or_throw(algorithm(
               be,

@@ -1,6 +1,7 @@
 #pragma once
 // The loop that asks a judge about the policy's own samples: online and iterative DPO, VPO, XPO, SELM, INPO, SPPO.
 
+#include <algorithm>
 #include <vector>
 
 #include "rlhf/train/comparisons.hpp"
@@ -45,8 +46,8 @@ struct pair_history {
 /// iterative DPO; algorithm.anchor says whether its reference is the frozen one or the iterate. A `history` that keeps more
 /// than one iteration is learnt from as a whole: every pair's log-probabilities are then those of the current iterate.
 /// Metrics: `loss/policy_avg`, preference statistics (`rewards/...`, `logps/...`), `objective/kl`, `labels`, `bonus` where
-/// there is one, `grad_norm`. The reward that an iteration reports is the judge's score, or its probability. Throws
-/// rlhf::error.
+/// there is one, `grad_norm`. The reward that an iteration reports is the judge's score, or its probability.
+/// `options.stop_kl` looks at what the policy itself drew in this iteration. Throws rlhf::error.
 template <class B, class Loss, class Sampler, class Policy, scores_tokens Reference, compares_responses Judge,
           class Schedule, class Prompts, class Observer = ignore_iteration, class History = pair_history>
   requires trainable_policy<Policy> && sampling_policy<Policy>
@@ -88,6 +89,11 @@ void train_online_preference(B& be, const online_preference<Loss>& algorithm, co
     judged_pairs data = history.add(std::move(round));
     if (data.size() > n) policy.log_probs(data.samples.batch, data.samples.old_logp);
 
+    std::vector<char> own(static_cast<std::size_t>(data.samples.batch.size()));
+    const auto newest = own.end() - r.batch.size();
+    std::fill(newest, newest + (algorithm.bonus_on == bonus_source::policy ? 3 : 2) * n, char{1});
+    for (const std::int64_t row : pairs.foreign) newest[row] = 0;
+
     statistics metrics;
     describe(r, {}, metrics);
     metrics.add_total("labels", static_cast<double>(n));
@@ -116,7 +122,7 @@ void train_online_preference(B& be, const online_preference<Loss>& algorithm, co
           logp.resize(x.old_logp.size());
           gradient.assign(logp.size(), 0.0f);
           policy.log_probs(x.batch, logp);
-          if (moved_kl(logp, x.old_logp) > options.stop_kl) return false;
+          if (own_moved_kl(x, rows, own, logp) > options.stop_kl) return false;
           const std::vector<float>& anchor = algorithm.anchor == pair_anchor::iterate ? x.old_logp : x.ref_logp;
           comparison sides{.first = 0, .second = 1};
           if (rewarded) sides.first_reward = first_reward;

@@ -18,6 +18,8 @@ struct response_pairs {
   responses first;
   responses second;
   std::int64_t passed_over = 0;  ///< response tokens that were sampled to choose from, and not taken
+  /// Responses that another one than the policy drew: the first ones are numbers 0 to n - 1, the second ones n to 2 n - 1.
+  std::vector<std::int64_t> foreign = {};
 };
 
 namespace pair_sampler_detail {
@@ -93,7 +95,9 @@ struct sample_hybrid {
   template <sampling_policy Policy, sampling_policy Reference, class Judge>
   [[nodiscard]] response_pairs operator()(Policy& policy, Reference& reference, Judge&, const prompt_list& prompts,
                                           random_key key) const {
-    return {policy.sample(prompts, 1, key), reference.sample(prompts, 1, pair_sampler_detail::draw(key, 1))};
+    response_pairs out{policy.sample(prompts, 1, key), reference.sample(prompts, 1, pair_sampler_detail::draw(key, 1))};
+    for (std::int64_t i = 0; i < out.second.size(); ++i) out.foreign.push_back(out.first.size() + i);
+    return out;
   }
 };
 
@@ -144,6 +148,7 @@ struct sample_pilaf {
       const bool vanilla = coin.uniform({.prompt = static_cast<std::uint32_t>(i)}) < from_policy;
       out.first.add(vanilla ? plain : plus, vanilla ? 2 * i : i);
       out.second.add(vanilla ? plain : minus, vanilla ? 2 * i + 1 : i);
+      if (!vanilla) out.foreign.insert(out.foreign.end(), {i, plus.size() + i});
     }
     out.passed_over = plain.response_tokens() + plus.response_tokens() + minus.response_tokens() -
                       out.first.response_tokens() - out.second.response_tokens();

@@ -49,8 +49,8 @@ class moved_parameters {
 
 /// ZPG: each iteration compares samples of the policy with those of perturbed ones and makes one update of the parameters.
 ///
-/// A sample of each policy for every prompt and `options.samples`; `epochs` and `minibatch` have no meaning here. Parameters
-/// are moved in place and put back. Metrics: `objective/...` of the unperturbed policy's samples, `zpg/difference` (D),
+/// A sample of each policy for every prompt and `options.samples`; `epochs`, `minibatch` and `stop_kl` have no meaning here:
+/// an iteration is one update of what was drawn for it. Parameters are moved in place and put back. Metrics: `objective/...` of the unperturbed policy's samples, `zpg/difference` (D),
 /// `labels`, `grad_norm`. No backend: nothing is differentiated. Throws rlhf::error.
 template <class Link, class Policy, scores_tokens Reference, compares_responses Judge, class Schedule, class Prompts,
           class Observer = ignore_iteration>
