@@ -134,6 +134,35 @@ TEST_CASE("each advantage of a frozen value leads where it should") {
   }
 }
 
+TEST_CASE("of a bandit each advantage of a frozen value leads to the optimum, but for the released one") {
+  world w(8, 1);
+  tabular_policy policy = w.reference;
+  tabular_critic critic(8, 2);
+  for (std::size_t a = 0; a < 8; ++a) {
+    critic.parameters()[1 + a] = static_cast<float>(w.reward.at(a));
+    critic.parameters()[0] += static_cast<float>(distribution(w.reference)[a] * w.reward.at(a));
+  }
+  dvpo algorithm{.reward = {{}, beta}, .lambda = 1};
+  SECTION("GAE") { algorithm.mode = frozen_advantage::gae; }
+  SECTION("one step") { algorithm.mode = frozen_advantage::one_step; }
+  SECTION("the action's value, with the KL in the loss") {
+    run(w,
+        basic_dvpo<kl_penalty<k2>>{
+            .mode = frozen_advantage::action_value, .reward = {{}, 0}, .loss = {{}, {{}, beta}, {}}},
+        critic, policy);
+    CHECK(w.distance(policy, beta) < 1e-2);
+    return;
+  }
+  SECTION("as released: the only state's value is the same whatever is done") {
+    algorithm.mode = frozen_advantage::released;
+    run(w, algorithm, critic, policy);
+    CHECK(total_variation(distribution(policy), distribution(w.reference)) < 1e-2);
+    return;
+  }
+  run(w, algorithm, critic, policy);
+  CHECK(w.distance(policy, beta) < 1e-2);
+}
+
 TEST_CASE("the advantages of a frozen value in numbers") {
   reference_backend cpu;
   const std::vector<std::int64_t> offsets{0, 4};
