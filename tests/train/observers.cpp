@@ -189,6 +189,70 @@ TEST_CASE("a reward by prompt is a z-score among the latest of its prompt") {
     CHECK_THROWS_WITH(per_prompt_reward(raw, {.prompt_tokens = -1}),
                       "per_prompt_reward: options.prompt_tokens is -1, wants 0 or more");
   }
+
+TEST_CASE("text mixed into PPO's updates adds its weighted gradient, and nothing at 0") {
+  world w;
+  const responses text = all_responses(vocabulary);
+  std::vector<std::int64_t> asked;
+  const auto source = [&](std::int64_t update) {
+    asked.push_back(update);
+    return text;
+  };
+  const auto run = [&](double score, auto&&... memory) {
+    tabular_policy policy = w.reference;
+    tabular_critic critic(vocabulary, 2);
+    tabular_reward reward(vocabulary);
+    for (std::size_t i = 0; i < 16; ++i) reward.parameters()[i] = static_cast<float>(score * w.reward.at(i));
+    parameter_update<cosine_schedule> update{{.rate = 0.05, .total = 120}, {{.weight_decay = 0}}, 1e9};
+    auto critic_update = steps_of(0.1);
+    ppo algorithm;
+    algorithm.reward.coefficient = 0;
+    algorithm.whiten_advantages = false;
+    statistics seen;
+    train_ppo(
+        w.cpu, algorithm, policy, critic, w.reference, reward, update, critic_update,
+        [](std::int64_t) { return prompts(64); }, {.iterations = 60, .epochs = 2, .minibatch = 64, .key = {1, 100}},
+        [&](const iteration& i) { seen = *i.metrics; }, no_guide{}, memory...);
+    return std::pair{policy, seen};
+  };
+  const auto [plain, without] = run(1);
+  const auto [none, silent] = run(1, pretraining{source, 0});
+  CHECK(bits(tabular_policy(plain).parameters()) == bits(tabular_policy(none).parameters()));
+  CHECK(asked.empty());
+  CHECK(silent.find("loss/ptx_avg") == nullptr);
+  // Without a reward what is left is maximum likelihood: of text where every response comes once, the uniform policy.
+  auto [learned, seen] = run(0, pretraining{source, 2});
+  CHECK(total_variation(distribution(learned), std::vector<double>(16, 1.0 / 16)) < 1e-2);
+  CHECK(total_variation(distribution(w.reference), std::vector<double>(16, 1.0 / 16)) > 0.1);
+  CHECK(seen["loss/ptx_avg"] == Approx(std::log(4.0)).epsilon(1e-3));
+  CHECK(asked.size() == 120);
+  CHECK(asked.back() == 119);
+  CHECK_THROWS_WITH(run(1, pretraining{source, -1}), "train_ppo: memory.coefficient is -1, wants 0 or more");
+}
+
+TEST_CASE("the text's gradient is the supervised one, times its coefficient") {
+  world w;
+  tabular_policy policy = w.reference;
+  const responses text = all_responses(vocabulary);
+  const auto slope = [&](double coefficient) {
+    std::fill(policy.gradient().begin(), policy.gradient().end(), 0.0f);
+    const double loss = pretraining{[&](std::int64_t) { return text; }, coefficient}.learn(w.cpu, policy, 0);
+    return std::pair{bits(policy.gradient()), loss};
+  };
+  const auto [one, loss] = slope(1);
+  const auto [three, same] = slope(3);
+  std::vector<float> logp(32), all(32, -1.0f / 32);
+  policy.log_probs(text, logp);
+  double mean = 0;
+  for (const float x : logp) mean -= static_cast<double>(x) / 32;
+  std::fill(policy.gradient().begin(), policy.gradient().end(), 0.0f);
+  policy.backward(all);
+  for (std::size_t i = 0; i < one.size(); ++i) {
+    CHECK(one[i] == Approx(policy.gradient()[i]).margin(1e-6));
+    CHECK(three[i] == Approx(3 * one[i]).margin(1e-6));
+  }
+  CHECK(loss == Approx(mean).epsilon(1e-6));
+  CHECK(same == loss);
 }
 
 TEST_CASE("PPO-max raises the reward, its critic first") {

@@ -5,10 +5,10 @@
 //   KL of every token in the reward, lambda 0.9, clipped values, advantages as they are
 //   the critic learns alone first                                on_policy_options::critic_first
 //   gradients clipped                                            parameter_update::maximum_norm
+//   text of the pretraining mixed into the updates               pretraining, the last argument of train_ppo
 //
 // Zheng et al. 2023, arXiv 2307.04964, section 5 and appendix C.3. Their released scripts differ: scaling without bounds,
-// lambda 0.95, no critic warm-up. The pretraining term (ptx) is a supervised step beside the loop. The bound of the scaled
-// score is not stated; 5 is what trlX calls usual for one.
+// lambda 0.95, no critic warm-up. The bound of the scaled score is not stated; 5 is what trlX calls usual for one.
 
 #include "rlhf/algorithm/ppo.hpp"
 #include "rlhf/reward/running_scale.hpp"

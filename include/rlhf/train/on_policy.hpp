@@ -10,6 +10,7 @@
 #include "rlhf/algorithm/rebel.hpp"
 #include "rlhf/algorithm/rto.hpp"
 #include "rlhf/train/metrics.hpp"
+#include "rlhf/train/pretraining.hpp"
 #include "rlhf/train/rollout.hpp"
 #include "rlhf/train/sampling_weights.hpp"
 #include "rlhf/train/update.hpp"
@@ -39,29 +40,36 @@ struct own_samples {};
   return r.select(rows);
 }
 
+}  // namespace on_policy_detail
+
 /// Nothing to guide: PPO.
 struct no_guide {
   void log_probs(const responses&, std::span<float>) const {}
 };
 
-}  // namespace on_policy_detail
-
 /// PPO, or RTO and DRTO with a guide (the DPO policy): rollouts, advantages, epochs of minibatches on policy and critic.
 ///
 /// A guide that has `segments(batch, out)` also says which segment (a sentence) of its response each token is in, for
 /// rto_mode::semi; `out` has an element for each response token.
-/// `algorithm` is a basic_ppo, or has its three calls: prepare, policy, value. `prompts(i)` gives the prompts of iteration i. Policy and critic have parameters of their own.
-/// Metrics, under TRL's names: `objective/...`, `policy/...`, `val/...`, `completions/...`, `loss/policy_avg`, `loss/value_avg`,
-/// `grad_norm`, `learning_rate`; the critic's `critic_grad_norm` and `critic_learning_rate`. Throws rlhf::error.
+/// `algorithm` is a basic_ppo, or has its three calls: prepare, policy, value. `prompts(i)` gives the prompts of iteration
+/// i. Policy and critic have parameters of their own. `memory` is a pretraining, whose text is mixed into the policy's
+/// updates; with coefficient 0 all is as without it, to the bit. Metrics, under TRL's names: `objective/...`, `policy/...`,
+/// `val/...`, `completions/...`, `loss/policy_avg`, `loss/value_avg`, `grad_norm`, `learning_rate`; the critic's
+/// `critic_grad_norm` and `critic_learning_rate`; with a pretraining `loss/ptx_avg`, nats per token. Throws rlhf::error.
 template <class B, class Algorithm, class Policy, trainable_critic Critic, scores_tokens Reference,
           scores_responses Reward, class PolicySchedule, class CriticSchedule, class Prompts,
-          class Observer = ignore_iteration, class Guide = on_policy_detail::no_guide>
+          class Observer = ignore_iteration, class Guide = no_guide, class Pretraining = no_pretraining>
   requires trainable_policy<Policy> && sampling_policy<Policy>
 void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic, Reference& reference, Reward& reward,
                parameter_update<PolicySchedule>& policy_update, parameter_update<CriticSchedule>& critic_update,
-               Prompts&& prompts, const on_policy_options& options, Observer&& observe = {}, Guide&& guide = {}) {
-  constexpr bool guided = !std::same_as<std::remove_cvref_t<Guide>, on_policy_detail::no_guide>;
+               Prompts&& prompts, const on_policy_options& options, Observer&& observe = {}, Guide&& guide = {},
+               Pretraining&& memory = {}) {
+  constexpr bool guided = !std::same_as<std::remove_cvref_t<Guide>, no_guide>;
+  constexpr bool remembers = !std::same_as<std::remove_cvref_t<Pretraining>, no_pretraining>;
   check_loop("train_ppo", options, true);
+  if constexpr (remembers)
+    if (!(memory.coefficient >= 0))
+      throw error(remark::argument("train_ppo", "memory.coefficient", memory.coefficient, "0 or more"));
   iteration now{.number = options.done, .of = options.iterations, .tokens = options.tokens_done};
   for (std::int64_t i = options.done; i < options.iterations; ++i) {
     const rollout r = collect(policy, reference, reward, prompts(i), options.samples, stream(options.key, 2 * i),
@@ -121,6 +129,9 @@ void train_ppo(B& be, const Algorithm& algorithm, Policy& policy, Critic& critic
             ratios.add(logp, old_logp);
             policy.backward(gradient);
             policy_metrics.add("loss", static_cast<double>(loss), 1);
+            if constexpr (remembers)
+              if (memory.coefficient > 0)
+                metrics.add("loss/ptx_avg", memory.learn(be, policy, policy_update.optimiser.steps), 1);
             policy_update.apply(policy, metrics);
           }
 
