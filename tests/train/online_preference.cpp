@@ -169,6 +169,8 @@ TEST_CASE("online DPO reaches the optimum of reward less KL with every sampler")
 }
 
 TEST_CASE("online DPO comes as near as answers of yes and no let it") {
+  // At the optimum an answer still pulls by what it differs from its probability, so that the end scatters with the answers of
+  // the last iterations: of 512 a time 1e-2 is not to be had. The expected loss above has no such noise.
   world w;
   tabular_policy policy = w.reference;
   bradley_terry_judge judge(w.reward);
