@@ -32,10 +32,10 @@ class rehearsal_of_run {
   run_plan run() {
     forget_all_peaks();
     const double begun = clock_seconds();
-    policy start(
-        cpu_, pool_,
-        t_.start.empty() ? language_model<float>(t_.shape, key(initial)) : language_model<float>(t_.shape, t_.start),
-        limits(), memories_.learning);
+    policy start(cpu_, pool_,
+                 t_.start.empty() ? language_model<float>(t_.shape, key(initial), storage_of(s_))
+                                  : language_model<float>(t_.shape, t_.start, storage_of(s_)),
+                 limits(), memories_.learning);
     if (t_.start.empty()) fit(start);
     start.use(memories_.scoring);
     plan_.start = start.model().parameters;

@@ -99,6 +99,11 @@ void declare(CLI::App& app, settings& s) {
   add("--activations", s.activations, "how they are kept for the backward pass: bfloat16 takes half the memory")
       ->check(CLI::IsMember({"float32", "bfloat16"}))
       ->group("The run");
+  add("--parameters", s.parameters,
+      "how passes and sampling read them: bfloat16 rounds them there, in half the memory; updates and files stay "
+      "float32")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->group("The run");
   app.add_flag("--quick", s.quick, "a run of well under a minute, with less of everything")->group("The run");
   add("--out", s.out, "folder for the report; made if it is not there")->group("The run");
   add("--keep", s.keep, "checkpoints kept")->check(CLI::Range(1, 1000))->group("The run");

@@ -36,6 +36,7 @@ struct settings {
   std::int64_t pass_tokens =
       24576;  ///< of one pass of a model that learns; more take several, their gradients added up
   std::string activations = "float32";  ///< how they are kept for the backward pass: float32 or bfloat16
+  std::string parameters = "float32";   ///< how passes and sampling read them: float32 or bfloat16
   bool quick = false;
   std::string out = "out";
   bool resume = false;     ///< go on from the newest checkpoint of `out`, if there is one

@@ -44,6 +44,10 @@ pass_memories new_memories(const settings& s) {
           std::make_shared<pass_memory>(scoring_limits())};
 }
 
+parameter_storage storage_of(const settings& s) {
+  return s.parameters == "bfloat16" ? parameter_storage::bfloat16 : parameter_storage::full;
+}
+
 std::string number(const char* format, double x) {
   char text[64];
   std::snprintf(text, sizeof text, format, x);
@@ -74,7 +78,8 @@ policy& workshop::start() {
   if (!start_)
     start_.emplace(subject.start.empty()
                        ? fine_tune()
-                       : policy(cpu, pool, language_model<float>(subject.shape, subject.start), limits(), scoring));
+                       : policy(cpu, pool, language_model<float>(subject.shape, subject.start, storage_of(asked)),
+                                limits(), scoring));
   return *start_;
 }
 
@@ -110,7 +115,7 @@ rlhf::prompt_list workshop::judged_prompts(std::int64_t n) {
 
 policy workshop::fine_tune() {
   if (done("sft")) return loaded("sft");
-  policy model(cpu, pool, language_model<float>(subject.shape, key(initial)), limits(), learning);
+  policy model(cpu, pool, language_model<float>(subject.shape, key(initial), storage_of(asked)), limits(), learning);
   const rlhf::loop_options order{.batch = sizes.batch, .epochs = sizes.sft_epochs, .key = key(sft_order)};
   const auto steps = rlhf::minibatches(subject.corpus.size(), order);
   rlhf::parameter_update update{
@@ -365,8 +370,10 @@ void workshop::keep(const std::string& name, const policy& model) {
 }
 
 policy workshop::loaded(const std::string& name) {
-  return policy(cpu, pool, language_model<float>(subject.shape, load_llama_safetensors(folder.model(name)).parameters),
-                limits(), scoring);
+  return policy(
+      cpu, pool,
+      language_model<float>(subject.shape, load_llama_safetensors(folder.model(name)).parameters, storage_of(asked)),
+      limits(), scoring);
 }
 
 void workshop::finish_run() {

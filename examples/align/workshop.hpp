@@ -52,6 +52,9 @@ struct pass_memories {
 };
 [[nodiscard]] pass_memories new_memories(const settings& s);
 
+/// How passes of all models read their parameters.
+[[nodiscard]] parameter_storage storage_of(const settings& s);
+
 /// `x` as printf has it.
 [[nodiscard]] std::string number(const char* format, double x);
 
