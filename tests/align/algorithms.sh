@@ -32,6 +32,16 @@ for method in "${all[@]}"; do
   grep -qF "$method" "$work/whole/metrics.csv" || [[ $method == reward_model ]] || die "$method has no metrics"
 done
 
+# With weights that passes and samplers read as bfloat16: updates that bfloat16 would lose still add up.
+"$align" "${small[@]}" --iterations 5 --algorithm dpo,ppo,grpo --parameters bfloat16 --out "$work/rounded" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+awk -F, -v deviation="$deviation" '
+  NR > 1 && $1 != "best_of_n" { if (!($1 in before)) before[$1] = $4; after[$1] = $4 }
+  END {
+    for (m in after) { ++methods; printf "%-20s gain %5.2f deviations in bfloat16\n", m, (after[m] - before[m]) / deviation }
+    for (m in after) if (after[m] - before[m] < 0.3 * deviation) { print "FAILED: no gain by " m " in bfloat16"; exit 1 }
+    if (methods != 3) { print "FAILED: " methods " methods in bfloat16"; exit 1 }
+  }' "$work/rounded/curves.csv" | sort
+
 # Killed again and again, the times between growing, until one gets to the end.
 tiny=(--quick --threads 2 --iterations 2 --prompts 16 --judged 32 --frontier 64 --preference-pairs 128 --sft-epochs 1
   --reward-pairs 512 --ppo-minibatch 16)

@@ -31,13 +31,24 @@ done
 runs "$align" --model model.safetensors --tokenizer tok.bin --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --threads 1 --out again
 cmp stories/curves.csv again/curves.csv || die "the model in safetensors, or another number of threads, gives another run"
 cmp stories/models/rto.safetensors again/models/rto.safetensors || die "another RTO policy"
-# Gradients over several passes, and activations of 16 bits: nearly the same run.
-for way in "--pass-tokens 64" "--activations bfloat16"; do
+# Gradients over several passes, activations and weights of 16 bits: nearly the same run.
+for way in "--pass-tokens 64" "--activations bfloat16" "--parameters bfloat16"; do
   runs "$align" "${model[@]}" --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --algorithm dpo --no-overoptimise $way --out near
   differ stories/models/dpo.safetensors near/models/dpo.safetensors || die "$way changes nothing"
   [[ $(grep -c '^dpo,' near/curves.csv) -eq $(grep -c '^dpo,' stories/curves.csv) ]] || die "$way makes another run"
   paste -d, <(grep '^dpo,' stories/curves.csv) <(grep '^dpo,' near/curves.csv) |
     awk -F, '{ d = $4 - $10; if (d * d > 0.01) exit 1 }' || die "$way learns something else: $(grep -h '^dpo,' stories/curves.csv near/curves.csv)"
+done
+# Weights of 16 bits: what a checkpoint holds is all that a run goes on from, to the same bits, and only with weights of 16 bits.
+weights=("${model[@]}" --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --algorithm ppo --no-overoptimise)
+runs "$align" "${weights[@]}" --parameters bfloat16 --keep 100 --out rounded
+differ rounded/models/ppo.safetensors stories/models/ppo.safetensors || die "--parameters bfloat16 changes nothing"
+cp -r rounded stopped
+(cd stopped && ls checkpoints/* | tail -n +2 | xargs rm models/ppo.safetensors)
+refuses 'parameters=bfloat16' "$align" "${weights[@]}" --resume --out stopped
+runs "$align" "${weights[@]}" --parameters bfloat16 --resume --out stopped
+for left in models/ppo.safetensors curves.csv metrics.csv; do
+  cmp rounded/$left stopped/$left || die "it goes on to another $left"
 done
 # What a run leaves is a model to begin with.
 runs "$align" --model stories/models/dpo.safetensors --tokenizer tok.bin --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --algorithm rebel --no-overoptimise --out next
