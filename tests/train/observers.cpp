@@ -189,6 +189,7 @@ TEST_CASE("a reward by prompt is a z-score among the latest of its prompt") {
     CHECK_THROWS_WITH(per_prompt_reward(raw, {.prompt_tokens = -1}),
                       "per_prompt_reward: options.prompt_tokens is -1, wants 0 or more");
   }
+}
 
 TEST_CASE("text mixed into PPO's updates adds its weighted gradient, and nothing at 0") {
   world w;
