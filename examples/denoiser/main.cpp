@@ -92,6 +92,28 @@ void expect(bool holds, const std::string& what) {
   failed = failed || !holds;
 }
 
+/// The backward pass against differences: along its own gradient a sum of weighted log-probabilities climbs by its square.
+void check_gradient(denoiser policy, const rlhf::responses& batch) {
+  std::vector<float> weight(static_cast<std::size_t>(batch.response_tokens())), logp(weight.size());
+  for (std::size_t t = 0; t < weight.size(); ++t) weight[t] = 0.1f * static_cast<float>(t % 7) - 0.2f;
+  policy.log_probs(batch, logp);
+  policy.backward(weight);
+  const std::vector<float> at(policy.parameters().begin(), policy.parameters().end()),
+      slope(policy.gradient().begin(), policy.gradient().end());
+  const double norm = rlhf::gradient_norm(slope);
+  const auto moved = [&](double by) {
+    for (std::size_t i = 0; i < at.size(); ++i)
+      policy.parameters()[i] = at[i] + static_cast<float>(by / norm) * slope[i];
+    policy.log_probs(batch, logp);
+    double sum = 0;
+    for (std::size_t t = 0; t < logp.size(); ++t) sum += static_cast<double>(weight[t]) * static_cast<double>(logp[t]);
+    return sum;
+  };
+  const double step = 1e-3, climbed = (moved(step) - moved(-step)) / (2 * step);
+  expect(std::abs(climbed / norm - 1) < 0.01,
+         "the gradient is that of differences: " + std::to_string(climbed) + " for " + std::to_string(norm));
+}
+
 int run(const budget& cost, const std::string& out) {
   const std::uint64_t seed = cost.seed;
   const std::size_t steps = cost.steps;
@@ -104,6 +126,9 @@ int run(const budget& cost, const std::string& out) {
   rlhf::train_supervised(cpu, start, fit, data, walk);
   start.noise_learns = false;
   //! [fit]
+  denoiser fitted = start;
+  fitted.noise_learns = true;
+  check_gradient(fitted, data.select(std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7}));
 
   std::vector<portrait> portraits;
   const auto show = [&](const char* name, denoiser& policy, portrait so_far) {
