@@ -59,7 +59,7 @@ done
 grep -qF 'A dash' forgotten/report.html || die "the report of runs that recorded less is not one"
 # How often responses win, and how long they are.
 for label in ppo dvpo_advantage-action_value dpo; do
-  awk -v wins="$(cell $label win_rate)" -v length="$(cell $label length)" 'BEGIN { exit !(wins >= 0.3 && wins <= 1 && length > 1 && length < 30) }' ||
+  awk -v wins="$(cell $label win_rate)" -v tokens="$(cell $label length)" 'BEGIN { exit !(wins > 0 && wins <= 1 && tokens > 1 && tokens < 30) }' ||
     die "$label wins or lengths: $(cat whole/compare.csv)"
 done
 [[ $(head -1 whole/ppo/seed-1/curves.csv) == *,length,win_rate ]] || die "the curves of a run: $(head -2 whole/ppo/seed-1/curves.csv)"
