@@ -22,6 +22,7 @@ struct ppo_recipe {
   double kl = 0.3;
   double rate = 1e-3, critic_rate = 2e-3;
   std::int64_t samples = 2, minibatch = 128, epochs = 2;
+  double ptx = 0;  ///< weight of the text that is mixed into the updates
 };
 
 struct rto_recipe {
@@ -104,6 +105,8 @@ struct recipe {
   vine_recipe vine = {};
   hydra_recipe hydra = {};
   zeroth_recipe zeroth = {};
+  double stop_kl = 0;  ///< nats per token after which an iteration makes no more updates; 0: none
+  double most_kl = 0;  ///< nats per response at an evaluation after which a method ends; 0: none
 };
 
 [[nodiscard]] constexpr recipe names_recipe(bool quick) {

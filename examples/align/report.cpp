@@ -257,6 +257,12 @@ void write_report(const settings& s, const task& t, const run_results& results) 
         "passes needed. Wins: how often a response scores higher than one of the start to the same prompt, "
         "ties half. Length: tokens of a response.</small>");
 
+    for (const auto& m : methods(results.points))
+      if (const double after = figure_named((m + "_ended_after").c_str()); after == after)
+        out.paragraph(title(m) + " ended early, after evaluation " + fixed(after, 0) + ": its " +
+                      fixed(curve(results.points, m).back().kl, 2) + " nats to the start are more than --most-kl " +
+                      fixed(s.how.most_kl, 2) + ".");
+
     out.heading("Reward against KL");
     out.paragraph(
         "Every point is an evaluation on fresh samples. Further up is better, further left is closer to where the "

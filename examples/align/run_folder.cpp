@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
@@ -73,6 +74,26 @@ std::int64_t whole(const tensor_file& file, const std::string& key, const fs::pa
   if (text.empty() || *end != '\0' || errno != 0 || value < 0)
     refuse(path, "`" + key + "` is " + text + ", wanted a whole number");
   return value;
+}
+
+/// Numbers as text that reads back to the same bits.
+std::string exact(const std::vector<double*>& numbers) {
+  std::string out;
+  for (const double* x : numbers) {
+    char text[40];
+    std::snprintf(text, sizeof text, "%s%a", out.empty() ? "" : " ", *x);
+    out += text;
+  }
+  return out;
+}
+std::vector<double> numbers_of(const std::string& text) {
+  std::vector<double> out;
+  char* end = nullptr;
+  for (const char* at = text.c_str(); *at != '\0'; at = end) {
+    out.push_back(std::strtod(at, &end));
+    if (end == at) return {};
+  }
+  return out;
 }
 
 /// `advice`: what else there is to do than to give the same settings.
@@ -212,7 +233,11 @@ void run_folder::open_checkpoint(const fs::path& path) {
      : which == "second_moment" ? part.second_moment
                                 : part.values) = floats(t, path.string());
   }
-  for (auto& [name, part] : parts_) part.steps = whole(file, name + ".steps", path);
+  for (auto& [name, part] : parts_) {
+    part.steps = whole(file, name + ".steps", path);
+    if (const auto it = file.metadata.find(name + ".numbers"); it != file.metadata.end())
+      part.numbers = numbers_of(it->second);
+  }
   cut(folder_ / "metrics.csv", csv_size_);
   cut(folder_ / "metrics.jsonl", jsonl_size_);
 
@@ -248,6 +273,10 @@ stage_position run_folder::restore(const std::string& stage, const std::vector<t
     const auto it = parts_.find(part.name);
     if (it == parts_.end() || it->second.values.size() != part.values.size())
       refuse(newest(), "the tensor `" + part.name + "` is missing or of another size");
+    if (it->second.numbers.size() != part.numbers.size())
+      refuse(newest(), "`" + part.name + ".numbers` holds " + std::to_string(it->second.numbers.size()) +
+                           " numbers, wanted " + std::to_string(part.numbers.size()));
+    for (std::size_t i = 0; i < part.numbers.size(); ++i) *part.numbers[i] = it->second.numbers[i];
     std::copy(it->second.values.begin(), it->second.values.end(), part.values.begin());
     part.optimiser->steps = it->second.steps;
     part.optimiser->first_moment = it->second.first_moment;
@@ -292,6 +321,7 @@ void run_folder::write_checkpoint(const std::string& stage, stage_position at, c
     add(part.name + ".first_moment", part.optimiser->first_moment);
     add(part.name + ".second_moment", part.optimiser->second_moment);
     file.metadata[part.name + ".steps"] = std::to_string(part.optimiser->steps);
+    if (!part.numbers.empty()) file.metadata[part.name + ".numbers"] = exact(part.numbers);
   }
   save_safetensors(checkpoint_name(folder_, saved_ + 1), file);
   ++saved_;

@@ -15,11 +15,12 @@
 
 namespace align {
 
-/// Something that training changes: an array, and the optimiser that changes it.
+/// Something that training changes: an array, the optimiser that changes it, and what else a run keeps count of.
 struct trained_part {
   std::string name;
   std::span<float> values;
   rlhf::adamw* optimiser;
+  std::vector<double*> numbers = {};  ///< as the moments of a reward's running scale
 };
 
 /// Where a stage stands.
@@ -93,6 +94,7 @@ class run_folder {
   struct saved_part {
     std::vector<float> values, first_moment, second_moment;
     std::int64_t steps = 0;
+    std::vector<double> numbers;
   };
   void open_checkpoint(const std::filesystem::path& file);
   void begin_after(const std::filesystem::path& other);

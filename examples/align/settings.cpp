@@ -156,6 +156,15 @@ void declare(CLI::App& app, settings& s) {
       "of those, the fewest most probable tokens whose share is at least this, and ties with the last of them; 1: all")
       ->check(CLI::Range(1e-12, 1.0))
       ->group(methods);
+  add("--stop-kl", r.stop_kl,
+      "of methods that sample: an iteration makes no more updates once the policy is so many nats per token from "
+      "where it sampled; 0: all of them (ZPG makes only one)")
+      ->check(non_negative)
+      ->group(methods);
+  add("--most-kl", r.most_kl,
+      "a method ends with the evaluation that finds it more than so many nats per response from the start; 0: never")
+      ->check(non_negative)
+      ->group(methods);
   add("--dpo-beta", r.dpo.beta, "inverse temperature")->check(positive)->group(methods);
   add("--dpo-rate", r.dpo.rate, "learning rate")->check(positive)->group(methods);
   add("--dpo-batch", r.dpo.batch, "pairs of an update")->check(some)->group(methods);
@@ -176,6 +185,17 @@ void declare(CLI::App& app, settings& s) {
       "lowest, "
       "or the mean less the variance (at --ppo-uncertainty) of several (--ppo-members)")
       ->check(CLI::IsMember({"true", "learned", "mean", "worst_case", "uncertainty"}))
+      ->group(methods);
+  add("--ppo-recipe", s.ppo_recipe,
+      "max: PPO-max of Zheng et al. 2023, arXiv 2307.04964: scores on their running scale (so that --ppo-kl is a price "
+      "in "
+      "deviations), lambda 0.9, advantages not whitened, the critic alone in the first eighth of the iterations")
+      ->check(CLI::IsMember({"plain", "max"}))
+      ->group(methods);
+  add("--ppo-ptx", r.ppo.ptx,
+      "weight of the likelihood of text that PPO must not forget, the names that the start was fitted to, in every "
+      "update (Ouyang et al. 2022, arXiv 2203.02155, eq. 2)")
+      ->check(non_negative)
       ->group(methods);
   add("--ppo-members", r.members, "reward models of an ensemble, each learned from pairs drawn from the pairs again")
       ->check(CLI::Range(std::int64_t{2}, std::int64_t{64}))
@@ -315,6 +335,8 @@ std::string contradiction(const settings& s) {
   if (!s.data.empty() && !s.model.empty()) return "--data is for the names model: it has no use beside --model";
   if (s.overoptimise && s.subject() != subject::stories)
     return needs("--overoptimise", "--lexicon (an exact reward to compare with)");
+  if (s.how.ppo.ptx > 0 && s.subject() != subject::names)
+    return "--ppo-ptx mixes in text that the start was fitted to, which only the names model brings along: wants 0";
   if (s.resume && s.anew) return "--resume goes on and --anew starts again: give one";
   return {};
 }
@@ -700,6 +722,9 @@ request read_command_line(int argc, char** argv) {
       out.exit = refuse("--algorithm is of a single run: values are PPO's and VinePPO's");
     if (out.run.ppo_reward != "true")
       out.exit = refuse("--ppo-reward " + out.run.ppo_reward + ": values are measured by the true reward, wants true");
+    if (out.run.ppo_recipe != "plain")
+      out.exit =
+          refuse("--ppo-recipe " + out.run.ppo_recipe + ": values are measured on the reward's own scale, wants plain");
     if (out.run.anew) out.exit = refuse(no_anew("values"));
     // Each number of rollouts once.
     std::vector<std::int64_t> once;

@@ -25,6 +25,7 @@ struct settings {
   std::string sampler = "vanilla";                       ///< of pairs, for online DPO
   std::string reward_loss = "bradley_terry";             ///< of reward models learned from pairs
   std::string ppo_reward = "true";                       ///< what PPO learns from
+  std::string ppo_recipe = "plain";                      ///< PPO's option set: plain, or PPO-max
   std::string rto_mode = "dense";                        ///< where RTO pays the DPO policy's rewards
   std::string dvpo_advantage = "gae";                    ///< what DVPO makes of its frozen value
   double temperature = 1;                                ///< of the samples that policies learn from

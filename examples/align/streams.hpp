@@ -20,6 +20,7 @@ enum stream : std::uint64_t {
   adapter_start,
   head_start,
   opponents,
+  remembered,
   member_order = 500,   ///< and a stream for each model of an ensemble
   value_draws = 10000,  ///< and more: two a batch
   on_policy = 1000

@@ -409,20 +409,34 @@ course::course(workshop& w, std::string method, policy& model, std::vector<train
   w_.count_memory();
 }
 
-void course::operator()(const rlhf::iteration& i) {
+bool course::too_far() {
+  const curve_point& last = w_.results().points.back();
+  const double most = w_.sizes.most_kl;
+  if (most == 0 || last.kl <= most) return false;
+  w_.results().figures[method_ + "_ended_after"] = static_cast<double>(last.iteration);
+  if (!w_.quiet)
+    std::fprintf(stderr, "%-14s ends after evaluation %lld: %.2f nats to the start are more than --most-kl %g\n",
+                 method_.c_str(), static_cast<long long>(last.iteration), last.kl, most);
+  return true;
+}
+
+bool course::operator()(const rlhf::iteration& i) {
   watch_.stop();
   w_.folder.log(method_, i.number, with_tokens(*i.metrics, i.tokens));
   at_ = {i.number, i.tokens};
   note_memory();
   w_.measure(method_, model_, at_, i.number, watch_.seconds(), proxy_);
-  w_.save(method_, at_, parts_);
   const curve_point& last = w_.results().points.back();
   line_.update(i.number, "reward " + number("%.2f", last.reward) + ", kl " + number("%.2f", last.kl) + ", length " +
                              number("%.1f", last.length) + ", lr " + number("%.2g", (*i.metrics)["learning_rate"]));
+  // The end is in the checkpoint of the finished stage: a run that is killed before it makes this iteration again.
+  const bool on = i.number == i.of || !too_far();
+  if (on) w_.save(method_, at_, parts_);
   watch_.go();
+  return on;
 }
 
-void course::operator()(const rlhf::progress& p) {
+bool course::operator()(const rlhf::progress& p) {
   line_.update(
       p.step, "loss " + number("%.3f", (*p.metrics)["loss"]) + ", lr " + number("%.2g", (*p.metrics)["learning_rate"]));
   at_ = {p.step, std::min(tokens_, tokens_ * epochs_ * p.step / p.steps)};  // later epochs read nothing new
@@ -433,8 +447,10 @@ void course::operator()(const rlhf::progress& p) {
     watch_.stop();
     w_.measure(method_, model_, at_, (p.step + every_ - 1) / every_, watch_.seconds());
   }
-  if (judged || w_.due(p.step)) w_.save(method_, at_, parts_);
+  const bool on = !judged || p.step == p.steps || !too_far();
+  if (on && (judged || w_.due(p.step))) w_.save(method_, at_, parts_);
   if (judged) watch_.go();
+  return on;
 }
 
 /// The most so far: of a run that was interrupted, before that too.

@@ -2,6 +2,7 @@
 // What all methods of a run share: the start, the reward, the pairs, the folder and the bookkeeping.
 
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -98,6 +99,10 @@ class workshop {
 
   [[nodiscard]] rlhf::random_key key(std::uint64_t which) const { return {asked.seed, which}; }
   [[nodiscard]] sampling_limits limits() const { return {static_cast<int>(subject.new_tokens), subject.end_token}; }
+  /// How far a policy may move within an iteration, as loops want it.
+  [[nodiscard]] double stop_kl() const {
+    return sizes.stop_kl > 0 ? sizes.stop_kl : std::numeric_limits<double>::infinity();
+  }
   /// Tokens of the longest response.
   [[nodiscard]] std::int64_t longest() const;
 
@@ -196,13 +201,15 @@ class course {
 
   /// Where the loop begins.
   [[nodiscard]] stage_position at() const { return at_; }
-  void operator()(const rlhf::iteration& i);
-  void operator()(const rlhf::progress& p);
+  /// Both say whether to go on: not when the last evaluation found the model further from the start than it may go.
+  bool operator()(const rlhf::iteration& i);
+  bool operator()(const rlhf::progress& p);
   /// Shows and keeps the model.
   void finish();
 
  private:
   void note_memory();
+  [[nodiscard]] bool too_far();
 
   workshop& w_;
   std::string method_;

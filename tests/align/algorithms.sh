@@ -80,6 +80,32 @@ for loss in "${losses[@]}"; do
   grep -q '"reward_accuracy": 0\.[89]' "$work/loss-$loss/summary.json" || die "a reward model learned by $loss: $(cat "$work/log")"
 done
 
+# PPO-max with text that it must not forget, killed after its first iteration: the running scale of its scores goes on too.
+scaled=("${tiny[@]}" --iterations 6 --algorithm ppo --ppo-recipe max --ppo-ptx 0.5 --stop-kl 0.05)
+"$align" "${scaled[@]}" --out "$work/max" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+grep -q '^ppo,2,loss/ptx_avg,' "$work/max/metrics.csv" || die "no text is mixed in"
+! grep -q '^ppo,1,loss/policy_avg,' "$work/max/metrics.csv" || die "the critic is not first"
+"$align" "${scaled[@]}" --out "$work/max-killed" >"$work/log" 2>&1 &
+child=$!
+for ((i = 0; i < 3000; ++i)); do
+  ! grep -qaE '"stage": ?"ppo"' "$work"/max-killed/checkpoints/*.safetensors 2>/dev/null || break
+  sleep 0.01
+done
+kill -9 $child 2>/dev/null || die "PPO-max was over before it could be killed: $(cat "$work/log")"
+wait $child 2>/dev/null || true
+grep -qaE '"critic.numbers": ?"0x' "$work"/max-killed/checkpoints/*.safetensors || die "no checkpoint holds the running scale"
+"$align" "${scaled[@]}" --resume --out "$work/max-killed" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+diff <(sums "$work/max") <(sums "$work/max-killed") >"$work/difference" || die "PPO-max killed: $(head -4 "$work/difference")"
+
+# A method that goes too far ends there, and says so.
+far=("${tiny[@]}" --iterations 4 --rebel-rate 0.02 --dpo-rate 0.02 --dpo-batch 16 --algorithm dpo,rebel --most-kl 0.5)
+"$align" "${far[@]}" --out "$work/far" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+for method in dpo rebel; do
+  grep -q "\"${method}_ended_after\": [123]" "$work/far/summary.json" || die "$method went on: $(grep "^$method," "$work/far/curves.csv")"
+  ! grep -q "^$method,1,4," "$work/far/curves.csv" || die "$method went to its end"
+done
+grep -q 'ended early, after evaluation' "$work/far/report.html" && grep -q 'more than --most-kl' "$work/log" || die "nobody says why it ended"
+
 refuses() {  # expected words, command...
   local words=$1 said
   shift
@@ -88,6 +114,8 @@ refuses() {  # expected words, command...
 }
 refuses "--sampler" "$align" --sampler nobody --out "$work/none"
 refuses "--reward-loss" "$align" --reward-loss none --out "$work/none"
+refuses "--ppo-recipe" "$align" --ppo-recipe best --out "$work/none"
+refuses "--most-kl" "$align" --most-kl=-1 --out "$work/none"
 "$align" "${tiny[@]}" --algorithm "$names" --plan --out "$work/none" >"$work/plan" 2>"$work/log" || die "$(cat "$work/log")"
 for method in "${all[@]}"; do
   [[ $method == sft || $method == reward_model ]] || grep -q "^$method " "$work/plan" || die "no line for $method in the plan: $(cat "$work/plan")"

@@ -39,7 +39,8 @@ void in_groups(workshop& w, const group_options& o, const Algorithm& algorithm) 
                      .minibatch = how.minibatch,
                      .key = w.key(on_policy + 2000),
                      .done = way.at().steps,
-                     .tokens_done = way.at().tokens},
+                     .tokens_done = way.at().tokens,
+                     .stop_kl = w.stop_kl()},
                     way);
   way.finish();
 }

@@ -29,10 +29,11 @@ void hydra_ppo(workshop& w) {
        .minibatch = how.minibatch,
        .key = w.key(on_policy + 7000),
        .done = way.at().steps,
-       .tokens_done = way.at().tokens},
+       .tokens_done = way.at().tokens,
+       .stop_kl = w.stop_kl()},
       [&](const rlhf::iteration& i) {
         merge();
-        way(i);
+        return way(i);
       });
   way.finish();
 }

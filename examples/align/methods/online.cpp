@@ -18,7 +18,8 @@ using judge = rlhf::bradley_terry_judge<const reward_function>;
           .minibatch = w.sizes.online.minibatch,
           .key = w.key(on_policy + 3000),
           .done = way.at().steps,
-          .tokens_done = way.at().tokens};
+          .tokens_done = way.at().tokens,
+          .stop_kl = w.stop_kl()};
 }
 
 template <class Algorithm, class Sampler>

@@ -1,5 +1,6 @@
 // Methods with a critic, and REBEL, which regresses.
 
+#include <algorithm>
 #include <functional>
 #include <span>
 #include <stdexcept>
@@ -9,8 +10,10 @@
 #include "align/files/reward_safetensors.hpp"
 #include "align/methods/methods.hpp"
 #include "rlhf/algorithm/drto.hpp"
+#include "rlhf/algorithm/ppo_max.hpp"
 #include "rlhf/train/ensemble.hpp"
 #include "rlhf/train/on_policy.hpp"
+#include "rlhf/train/running_reward.hpp"
 
 namespace align {
 namespace {
@@ -39,6 +42,20 @@ struct guiding_policy {
   }
 };
 
+/// What the start was fitted to, drawn with replacement: as many sequences as an update has responses.
+[[nodiscard]] auto text_to_remember(const workshop& w) {
+  return [of = &w](std::int64_t update) {
+    const rlhf::responses& corpus = of->subject.corpus;
+    const rlhf::random_numbers draw(of->key(remembered));
+    rlhf::responses out;
+    for (std::int64_t k = 0; k < of->sizes.ppo.minibatch; ++k)
+      out.add(corpus,
+              draw.integer(static_cast<std::uint32_t>(corpus.size()),
+                           {.prompt = static_cast<std::uint32_t>(update), .sample = static_cast<std::uint32_t>(k)}));
+    return out;
+  };
+}
+
 /// Actor and critic; `guide` is null, or the DPO policy.
 template <class Algorithm>
 void proximal(workshop& w, const proximal_options& o, const Algorithm& algorithm, policy* guide) {
@@ -47,9 +64,18 @@ void proximal(workshop& w, const proximal_options& o, const Algorithm& algorithm
   const ppo_recipe& how = w.sizes.ppo;
   rlhf::parameter_update actor_update{rlhf::constant_schedule{how.rate * o.rate_scale}, {{.weight_decay = 0}}};
   rlhf::parameter_update critic_update{rlhf::constant_schedule{how.critic_rate}, {{.weight_decay = 0}}};
+  constexpr bool scales = requires { algorithm.scale; };
+  const reward_function& learned_from = o.proxy == nullptr ? w.reward() : *o.proxy;
+  rlhf::running_reward scaled(learned_from);
+  std::vector<double*> counted;
+  if constexpr (scales) {
+    scaled.scale = algorithm.scale;
+    rlhf::moments& seen = scaled.scale.seen;
+    counted = {&seen.count, &seen.mean, &seen.m2};
+  }
   course way(w, o.method, model,
              {{"policy", model.parameters(), &actor_update.optimiser},
-              {"critic", critic.parameters(), &critic_update.optimiser}},
+              {"critic", critic.parameters(), &critic_update.optimiser, counted}},
              o.proxy);
   const rlhf::on_policy_options loop{.iterations = w.sizes.iterations,
                                      .samples = how.samples,
@@ -57,15 +83,23 @@ void proximal(workshop& w, const proximal_options& o, const Algorithm& algorithm
                                      .minibatch = how.minibatch,
                                      .key = w.key(on_policy + 1000),
                                      .done = way.at().steps,
-                                     .tokens_done = way.at().tokens};
+                                     .tokens_done = way.at().tokens,
+                                     .stop_kl = w.stop_kl(),
+                                     .critic_first = scales ? std::max<std::int64_t>(1, w.sizes.iterations / 8) : 0};
   const auto ask = [&](std::int64_t i) { return w.prompts(i); };
-  const reward_function& learned_from = o.proxy == nullptr ? w.reward() : *o.proxy;
-  if (guide == nullptr)
-    rlhf::train_ppo(w.cpu, algorithm, model, critic, w.start(), learned_from, actor_update, critic_update, ask, loop,
-                    way);
-  else
-    rlhf::train_ppo(w.cpu, algorithm, model, critic, w.start(), learned_from, actor_update, critic_update, ask, loop,
-                    way, guiding_policy{guide, &w.subject.ends_segment});
+  const auto learn = [&](auto& score, auto&&... more) {
+    rlhf::train_ppo(w.cpu, algorithm, model, critic, w.start(), score, actor_update, critic_update, ask, loop, way,
+                    more...);
+  };
+  if (guide != nullptr) {
+    learn(learned_from, guiding_policy{guide, &w.subject.ends_segment});
+  } else {
+    rlhf::pretraining memory{text_to_remember(w), how.ptx};
+    if constexpr (scales)
+      learn(scaled, rlhf::no_guide{}, memory);
+    else
+      learn(learned_from, rlhf::no_guide{}, memory);
+  }
   save_reward_model(w.folder.model(o.method + "_critic"), w.subject.shape, critic.parameters());
   way.finish();
 }
@@ -125,13 +159,17 @@ void rebel(workshop& w) {
        .minibatch = how.minibatch,
        .key = w.key(on_policy),
        .done = way.at().steps,
-       .tokens_done = way.at().tokens},
+       .tokens_done = way.at().tokens,
+       .stop_kl = w.stop_kl()},
       way);
   way.finish();
 }
 
-void ppo(workshop& w) {
-  rlhf::ppo algorithm;
+namespace {
+
+/// PPO by either recipe, on the reward that was asked for.
+template <class Algorithm>
+void by_reward(workshop& w, Algorithm algorithm) {
   algorithm.reward.coefficient = w.sizes.ppo.kl;
   const std::string& from = w.asked.ppo_reward;
   if (from == "true") return proximal(w, {.method = "ppo"}, algorithm, nullptr);
@@ -149,6 +187,14 @@ void ppo(workshop& w) {
     learn(rlhf::uncertainty_weighted{.lambda = w.sizes.uncertainty});
   else
     throw std::invalid_argument("--ppo-reward: there is no " + from);
+}
+
+}  // namespace
+
+void ppo(workshop& w) {
+  if (w.asked.ppo_recipe == "plain") return by_reward(w, rlhf::ppo{});
+  if (w.asked.ppo_recipe == "max") return by_reward(w, rlhf::ppo_max{});
+  throw std::invalid_argument("--ppo-recipe: there is no " + w.asked.ppo_recipe);
 }
 
 void ppo_proxy(workshop& w, scalar_policy& model) {

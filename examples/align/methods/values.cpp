@@ -98,7 +98,8 @@ void dvpo(workshop& w) {
          .minibatch = how.minibatch,
          .key = w.key(on_policy + 4000),
          .done = way.at().steps,
-         .tokens_done = way.at().tokens},
+         .tokens_done = way.at().tokens,
+         .stop_kl = w.stop_kl()},
         way);
   };
   if (w.asked.dvpo_advantage == "action_value") {
@@ -133,7 +134,8 @@ void vineppo(workshop& w) {
        .minibatch = how.minibatch,
        .key = w.key(on_policy + 5000),
        .done = way.at().steps,
-       .tokens_done = way.at().tokens},
+       .tokens_done = way.at().tokens,
+       .stop_kl = w.stop_kl()},
       way);
   way.finish();
 }
