@@ -3,8 +3,8 @@
 #   algorithms.sh RLHF_ALIGN WORK_FOLDER
 set -euo pipefail
 align=$1 work=$2
-rm -rf "$work"
-mkdir -p "$work"
+. "$(dirname "${BASH_SOURCE[0]}")/../support/work_folder.sh"
+fresh_folder "$work"
 die() { printf 'FAILED: %s\n' "$*" && exit 1; }
 
 "$align" --list >"$work/list"

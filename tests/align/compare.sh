@@ -4,8 +4,8 @@
 set -euo pipefail
 align=$1 work=$2
 sets_of=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../examples/align/comparisons" && pwd)
-rm -rf "$work"
-mkdir -p "$work"
+. "$(dirname "${BASH_SOURCE[0]}")/../support/work_folder.sh"
+fresh_folder "$work"
 cd "$work"
 die() { printf 'FAILED: %s\n' "$*" && exit 1; }
 refuses() {  # expected words, command...

@@ -2,8 +2,8 @@
 # The main job in its quick form: demo.sh RLHF_ALIGN REPORT_CHECK WORK_FOLDER
 set -euo pipefail
 align=$1 check=$2 work=$3
-rm -rf "$work"
-mkdir -p "$work"
+. "$(dirname "${BASH_SOURCE[0]}")/../support/work_folder.sh"
+fresh_folder "$work"
 
 "$align" --quick --seed 1 --threads 1 --out "$work/one"
 "$align" --quick --seed 1 --threads 2 --out "$work/two"

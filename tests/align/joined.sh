@@ -2,8 +2,8 @@
 # Finished runs joined, their curves known: means, intervals, pairing by seed, levels, copies and labels. joined.sh RLHF_ALIGN WORK_FOLDER
 set -euo pipefail
 align=$1 work=$2
-rm -rf "$work"
-mkdir -p "$work"
+. "$(dirname "${BASH_SOURCE[0]}")/../support/work_folder.sh"
+fresh_folder "$work"
 cd "$work"
 die() { printf 'FAILED: %s\n' "$*" && exit 1; }
 

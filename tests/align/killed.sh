@@ -3,8 +3,8 @@
 # RLHF_LONG: 50 kills, else 5.
 set -euo pipefail
 align=$1 work=$2
-rm -rf "$work"
-mkdir -p "$work"
+. "$(dirname "${BASH_SOURCE[0]}")/../support/work_folder.sh"
+fresh_folder "$work"
 
 small=(--quick --sft-epochs 1 --reward-pairs 512 --preference-pairs 256 --iterations 2 --prompts 32 --judged 64 --frontier 128
   --save-every 7 --threads 1)

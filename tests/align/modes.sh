@@ -2,8 +2,8 @@
 # Everything that rlhf-align takes beside names, on small files: modes.sh RLHF_ALIGN ALIGN_INPUTS WORK_FOLDER
 set -euo pipefail
 align=$1 inputs=$2 work=$3
-rm -rf "$work"
-mkdir -p "$work"
+. "$(dirname "${BASH_SOURCE[0]}")/../support/work_folder.sh"
+fresh_folder "$work"
 cd "$work"
 "$inputs" .
 
@@ -32,12 +32,13 @@ runs "$align" --model model.safetensors --tokenizer tok.bin --lexicon lexicon.tx
 cmp stories/curves.csv again/curves.csv || die "the model in safetensors, or another number of threads, gives another run"
 cmp stories/models/rto.safetensors again/models/rto.safetensors || die "another RTO policy"
 # Gradients over several passes, activations and weights of 16 bits: nearly the same run.
+rewards() { awk -F, 'NR == 1 { for (i = 1; i <= NF; ++i) if ($i == "reward") at = i } /^dpo,/ { print $at }' "$1/curves.csv"; }
 for way in "--pass-tokens 64" "--activations bfloat16" "--parameters bfloat16"; do
   runs "$align" "${model[@]}" --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --algorithm dpo --no-overoptimise $way --out near
   differ stories/models/dpo.safetensors near/models/dpo.safetensors || die "$way changes nothing"
   [[ $(grep -c '^dpo,' near/curves.csv) -eq $(grep -c '^dpo,' stories/curves.csv) ]] || die "$way makes another run"
-  paste -d, <(grep '^dpo,' stories/curves.csv) <(grep '^dpo,' near/curves.csv) |
-    awk -F, '{ d = $4 - $10; if (d * d > 0.01) exit 1 }' || die "$way learns something else: $(grep -h '^dpo,' stories/curves.csv near/curves.csv)"
+  paste -d, <(rewards stories) <(rewards near) | awk -F, '{ d = $1 - $2; if (d * d > 0.01) exit 1 }' ||
+    die "$way learns something else: $(grep -h '^dpo,' stories/curves.csv near/curves.csv)"
 done
 # Weights of 16 bits: what a checkpoint holds is all that a run goes on from, to the same bits, and only with weights of 16 bits.
 weights=("${model[@]}" --lexicon lexicon.txt "${small[@]}" --prompt-tokens 4 --algorithm ppo --no-overoptimise)

@@ -6,8 +6,8 @@ kind=$1 cmake=$2 build=$3 source=$4 compiler=$5 generator=$6 components=$7
 here=$(cd "$(dirname "$0")" && pwd)
 
 work=$build/tests/consumer/$kind.work
-rm -rf "$work"
-mkdir -p "$work"
+. "$(dirname "${BASH_SOURCE[0]}")/../support/work_folder.sh"
+fresh_folder "$work"
 
 if [[ $kind != add_subdirectory ]]; then
   "$cmake" --install "$build" --prefix "$work/first" >/dev/null

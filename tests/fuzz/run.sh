@@ -4,8 +4,9 @@
 set -euo pipefail
 
 program=$1 folder=$2
-rm -rf "$folder"
-mkdir -p "$folder/corpus"
+. "$(dirname "${BASH_SOURCE[0]}")/../support/work_folder.sh"
+fresh_folder "$folder"
+mkdir "$folder/corpus"
 if [[ -n ${RLHF_LONG:-} ]]; then limits=("-runs=$RLHF_LONG"); else limits=(-runs=20000 -max_total_time=10 -seed=1); fi
 # Freed memory that the sanitizer holds back counts too.
 export ASAN_OPTIONS=quarantine_size_mb=64:${ASAN_OPTIONS:-}

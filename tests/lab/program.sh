@@ -3,8 +3,8 @@
 # usage: program.sh rlhf-lab folder
 set -euo pipefail
 lab=$1 out=$2
-rm -rf "$out"
-mkdir -p "$out"
+. "$(dirname "${BASH_SOURCE[0]}")/../support/work_folder.sh"
+fresh_folder "$out"
 
 fail() { printf 'lab.program: %s\n' "$*" >&2; exit 1; }
 
