@@ -75,9 +75,9 @@ dpo iterations_to_first_runs 0
 TABLE
 grep -qF '<td>RTO, semi</td>' joined/report.html || die "the report does not tell RTO's two kinds apart"
 # Half-way of a line, a single run without an interval, best-of-n of each seed once.
-grep -qx 'ppo,1,2,2.5,6.353,1,0,100' joined/curves.csv || die "$(grep '^ppo' joined/curves.csv)"
-grep -qx 'dpo,2,1,2.5,,1.5,,50' joined/curves.csv || die "$(grep '^dpo' joined/curves.csv)"
-grep -qx 'best_of_n,3,2,3,0,2,0,32' joined/curves.csv || die "$(grep '^best' joined/curves.csv)"
+grep -qx 'ppo,1,2,2.5,6.353,1,0,100,,,,' joined/curves.csv || die "$(grep '^ppo' joined/curves.csv)"
+grep -qx 'dpo,2,1,2.5,,1.5,,50,,,,' joined/curves.csv || die "$(grep '^dpo' joined/curves.csv)"
+grep -qx 'best_of_n,3,2,3,0,2,0,32,,,,' joined/curves.csv || die "$(grep '^best' joined/curves.csv)"
 [[ $(grep -c '"method": "dpo"' joined/report.json) == 3 ]] || die "DPO's points are there more than once"
 # The seeds of finished runs are theirs.
 if "$align" compare --seeds 1 --out joined ppo/seed-1 >log 2>&1; then die "took seeds of finished runs"; fi
