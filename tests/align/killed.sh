@@ -57,8 +57,8 @@ cp -r "$work/whole" "$work/stopped"
 rm -rf "$work/unfinished"
 "$align" "${small[@]}" --iterations 40 --out "$work/unfinished" >/dev/null 2>&1 &
 child=$!
-for ((i = 0; i < 200; ++i)); do
-  [[ -z $(ls "$work/unfinished/checkpoints" 2>/dev/null | grep -v probe) ]] || break
+for ((i = 0; i < 2400; ++i)); do  # a machine with other work may be slow
+  [[ -z $(ls "$work/unfinished/checkpoints" 2>/dev/null | grep '\.safetensors$') ]] || break
   sleep 0.05
 done
 kill -9 $child 2>/dev/null || true
