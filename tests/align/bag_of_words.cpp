@@ -9,9 +9,9 @@
 #include "align/data/split.hpp"
 #include "rlhf/math/random.hpp"
 #include "support/catch.hpp"
+#include "support/refusal.hpp"
 
 using align::preference;
-using align_tests::message_of;
 
 namespace {
 
@@ -66,7 +66,7 @@ TEST_CASE("a word that only the better ones have is found") {
 }
 
 TEST_CASE("no pairs, no model; no words, no opinion") {
-  CHECK(message_of([] { (void)align::bag_of_words::fit({}); }) == "bag_of_words: there are no pairs to learn from");
+  CHECK(refusal([] { (void)align::bag_of_words::fit({}); }) == "bag_of_words: there are no pairs to learn from");
   const std::vector<preference> pairs{pair_of("?", "!")};
   CHECK(align::bag_of_words::fit(pairs).score("anything") == 0);
 }

@@ -2,7 +2,6 @@
 // What the tests of examples/align/data share.
 
 #include <cstdlib>
-#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -10,17 +9,6 @@
 #include <string_view>
 
 namespace align_tests {
-
-/// What an action throws, or "nothing".
-template <class F>
-std::string message_of(F&& action) {
-  try {
-    action();
-  } catch (const std::exception& problem) {
-    return problem.what();
-  }
-  return "nothing";
-}
 
 /// A file that is gone with its object.
 class temporary_file {

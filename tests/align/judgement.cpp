@@ -10,8 +10,8 @@
 #include "rlhf/math/functions.hpp"
 #include "rlhf/math/random.hpp"
 #include "support/catch.hpp"
+#include "support/refusal.hpp"
 
-using align_tests::message_of;
 using numbers = std::vector<double>;
 using lengths = std::vector<std::int64_t>;
 
@@ -126,13 +126,13 @@ TEST_CASE("scores of the law itself are calibrated, doubled ones are too sure by
 TEST_CASE("what cannot be judged is refused") {
   const numbers one{1}, none{}, bad{std::numeric_limits<double>::quiet_NaN()};
   const lengths l{1}, two{1, 2};
-  CHECK(message_of([&] { (void)align::judge(none, none, {}, {}); }) == "judge: there are no pairs");
-  CHECK(message_of([&] { (void)align::judge(one, one, l, two); }) ==
+  CHECK(refusal([&] { (void)align::judge(none, none, {}, {}); }) == "judge: there are no pairs");
+  CHECK(refusal([&] { (void)align::judge(one, one, l, two); }) ==
         "judge: got 1 and 1 scores, 1 and 2 lengths, wants as many of each");
-  CHECK(message_of([&] { (void)align::judge(one, bad, l, l); }) == "judge: the scores of pair 0 are not finite");
-  CHECK(message_of([&] { (void)align::calibrate(none); }) == "calibrate: there are no margins");
-  CHECK(message_of([&] { (void)align::calibrate(bad); }) == "calibrate: a margin is not finite");
-  CHECK(message_of([&] { (void)align::calibrate(one, 0); }) == "calibrate: bins is 0, wants 1 or more");
+  CHECK(refusal([&] { (void)align::judge(one, bad, l, l); }) == "judge: the scores of pair 0 are not finite");
+  CHECK(refusal([&] { (void)align::calibrate(none); }) == "calibrate: there are no margins");
+  CHECK(refusal([&] { (void)align::calibrate(bad); }) == "calibrate: a margin is not finite");
+  CHECK(refusal([&] { (void)align::calibrate(one, 0); }) == "calibrate: bins is 0, wants 1 or more");
 }
 
 TEST_CASE("a table for people, JSON for programs") {

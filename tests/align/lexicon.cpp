@@ -6,14 +6,13 @@
 
 #include "align/data.hpp"
 #include "support/catch.hpp"
-
-using align_tests::message_of;
+#include "support/refusal.hpp"
 
 namespace {
 
 align::lexicon parse(std::string_view text) { return align::parse_lexicon(text, "x"); }
 std::string error_of(std::string_view text) {
-  return message_of([&] { (void)parse(text); });
+  return refusal([&] { (void)parse(text); });
 }
 
 const align::lexicon words = parse(
@@ -77,7 +76,7 @@ TEST_CASE("lines that are no entries say where and why") {
   CHECK(error_of("a\xFF\t1") == "x:1: not UTF-8 (byte 2 of the line)");
   CHECK(error_of("") == "x: the word list is empty");
   CHECK(error_of(std::string(5000, 'a')) == "x:1: the row is longer than 4096 bytes");
-  CHECK(message_of([] { (void)align::read_lexicon("/nonexistent"); }) ==
+  CHECK(refusal([] { (void)align::read_lexicon("/nonexistent"); }) ==
         "/nonexistent: cannot be opened (No such file or directory)");
 }
 

@@ -7,8 +7,7 @@
 
 #include "align/data.hpp"
 #include "support/catch.hpp"
-
-using align_tests::message_of;
+#include "support/refusal.hpp"
 
 namespace {
 
@@ -57,9 +56,9 @@ TEST_CASE("lines end with a line feed, a carriage return before it is dropped, s
 
 TEST_CASE("a line over the limit is refused") {
   CHECK(lines_of("12345\n1234", 5) == texts{"12345", "1234"});
-  CHECK(message_of([] { lines_of("1\n123456\n", 5); }) == "x:2: the row is longer than 5 bytes");
-  CHECK(message_of([] { rows_of("\n\n123456", 5); }) == "x:3: the row is longer than 5 bytes");
-  CHECK(message_of([] { rows_of("[1,\n\n \"23456\"]", 5); }) == "x:3: the row is longer than 5 bytes");
+  CHECK(refusal([] { lines_of("1\n123456\n", 5); }) == "x:2: the row is longer than 5 bytes");
+  CHECK(refusal([] { rows_of("\n\n123456", 5); }) == "x:3: the row is longer than 5 bytes");
+  CHECK(refusal([] { rows_of("[1,\n\n \"23456\"]", 5); }) == "x:3: the row is longer than 5 bytes");
 }
 
 TEST_CASE("rows are lines that are not blank, or the elements of an array") {
@@ -77,15 +76,15 @@ TEST_CASE("rows are lines that are not blank, or the elements of an array") {
 
 TEST_CASE("an array that is not well put together is refused") {
   const std::string never = "the array never ends (it wants a `]`; is the file cut?)";
-  CHECK(message_of([] { rows_of("["); }) == "x:1: " + never);
-  CHECK(message_of([] { rows_of("\n[1\n"); }) == "x:2: " + never);
-  CHECK(message_of([] { rows_of("[1,\n"); }) == "x:1: " + never);
-  CHECK(message_of([] { rows_of("[{\"a]"); }) == "x:1: " + never);
-  CHECK(message_of([] { rows_of("[1,\n]"); }) == "x:2: the array has a comma and no element after it");
-  CHECK(message_of([] { rows_of("[,1]"); }) == "x:1: the array has a comma and no element before it");
-  CHECK(message_of([] { rows_of("[1,,2]"); }) == "x:1: the array has a comma and no element before it");
-  CHECK(message_of([] { rows_of("[1}"); }) == "x:1: the array has a bracket that nothing opened");
-  CHECK(message_of([] { rows_of("[1]\n2"); }) == "x:2: something follows the array (wants the end of the file)");
+  CHECK(refusal([] { rows_of("["); }) == "x:1: " + never);
+  CHECK(refusal([] { rows_of("\n[1\n"); }) == "x:2: " + never);
+  CHECK(refusal([] { rows_of("[1,\n"); }) == "x:1: " + never);
+  CHECK(refusal([] { rows_of("[{\"a]"); }) == "x:1: " + never);
+  CHECK(refusal([] { rows_of("[1,\n]"); }) == "x:2: the array has a comma and no element after it");
+  CHECK(refusal([] { rows_of("[,1]"); }) == "x:1: the array has a comma and no element before it");
+  CHECK(refusal([] { rows_of("[1,,2]"); }) == "x:1: the array has a comma and no element before it");
+  CHECK(refusal([] { rows_of("[1}"); }) == "x:1: the array has a bracket that nothing opened");
+  CHECK(refusal([] { rows_of("[1]\n2"); }) == "x:2: something follows the array (wants the end of the file)");
 }
 
 TEST_CASE("gzip is seen by its content, members follow one another, damage is said") {
@@ -96,18 +95,18 @@ TEST_CASE("gzip is seen by its content, members follow one another, damage is sa
   std::string line;
   CHECK((reader.next(line) && reader.next(line) && line == "{\"a\": 1}" && !reader.next(line)));
 
-  CHECK(message_of([] { lines_of(packed.substr(0, packed.size() - 1)); }) ==
+  CHECK(refusal([] { lines_of(packed.substr(0, packed.size() - 1)); }) ==
         "x: the gzip data end too early (is the file cut?)");
-  CHECK(message_of([] { lines_of(packed.substr(0, 2)); }) == "x: the gzip data end too early (is the file cut?)");
+  CHECK(refusal([] { lines_of(packed.substr(0, 2)); }) == "x: the gzip data end too early (is the file cut?)");
   std::string other = packed;
   other[other.size() - 5] = static_cast<char>(other[other.size() - 5] ^ 1);
-  CHECK(message_of([&] { lines_of(other); }).starts_with("x: the gzip data are damaged ("));
-  CHECK(message_of([] { lines_of(packed + "z"); }).starts_with("x: the gzip data "));
+  CHECK(refusal([&] { lines_of(other); }).starts_with("x: the gzip data are damaged ("));
+  CHECK(refusal([] { lines_of(packed + "z"); }).starts_with("x: the gzip data "));
 }
 
 TEST_CASE("a file that cannot be read is said") {
-  CHECK(message_of([] { align::byte_source("/nonexistent/file"); }) ==
+  CHECK(refusal([] { align::byte_source("/nonexistent/file"); }) ==
         "/nonexistent/file: cannot be opened (No such file or directory)");
   const std::string folder = std::filesystem::temp_directory_path().string();
-  CHECK(message_of([&] { align::line_reader(align::byte_source(folder)); }).starts_with(folder + ": cannot be "));
+  CHECK(refusal([&] { align::line_reader(align::byte_source(folder)); }).starts_with(folder + ": cannot be "));
 }

@@ -10,10 +10,10 @@
 #include "align/data/split.hpp"
 #include "align/data/utf8.hpp"
 #include "support/catch.hpp"
+#include "support/refusal.hpp"
 
 using align::preference;
 using align::turn;
-using align_tests::message_of;
 using turns = std::vector<turn>;
 
 namespace {
@@ -45,7 +45,7 @@ void check_pair(const preference& found, const turns& prompt, const std::string&
 }
 
 std::string error_of(std::string_view row) {
-  return message_of([&] { read(row); });
+  return refusal([&] { read(row); });
 }
 
 }  // namespace
@@ -253,7 +253,7 @@ TEST_CASE("rows that are none say where and why") {
   CHECK(error_of("[[1]]") == "x:1: no JSON object (got array)");
   CHECK(error_of("{\"a\": \"\xFF\"}") == "x:1: not UTF-8 (byte 8 of the row)");
   CHECK(error_of(R"({"chosen": "a", "chosen": "b"})") == "x:1: a key stands twice in one object (chosen)");
-  CHECK(error_of(R"({"a": {"chosen": 1}, "chosen": "b", "rejected": "c"})") == "nothing");
+  CHECK(error_of(R"({"a": {"chosen": 1}, "chosen": "b", "rejected": "c"})") == "no refusal");
   CHECK(error_of(std::string(100'000, '{')) == "x:1: no JSON (stopped at byte 2 of the row)");
   const std::string deep = "{\"a\": " + std::string(100'000, '[') + std::string(100'000, ']') + "}";
   CHECK(error_of(deep) == "x:1: nested too deeply (wants at most 64)");
@@ -274,14 +274,13 @@ TEST_CASE("with skip_bad malformed rows are counted by reason, broken files are 
   CHECK((type.count == 2 && type.first_line == 2));
   CHECK(type.first_message == "x:2: chosen has the wrong type (got number, wants text or messages)");
   CHECK(data.skipped.at("no JSON").count == 1);
-  CHECK(message_of([] {
+  CHECK(refusal([] {
           (void)align::parse_preferences("[{}", "x", {.skip_bad = true});
         }).starts_with("x:1: the array never"));
 
   const align_tests::temporary_file file("pairs.json", "[{\"chosen\": \"a\",\n \"rejected\": \"b\"},\n{}]");
-  CHECK(message_of([&] {
-          (void)align::read_preferences(file.path());
-        }).starts_with(file.path() + ":3: none of the known"));
+  CHECK(
+      refusal([&] { (void)align::read_preferences(file.path()); }).starts_with(file.path() + ":3: none of the known"));
 }
 
 TEST_CASE("prompts become text") {
@@ -330,7 +329,7 @@ TEST_CASE("a prompt's pairs stand on one side, whatever else is in the file") {
   CHECK(align::split_by_prompt(fewer, {.seed = 2}).held_out != part.held_out);
   CHECK(align::split_by_prompt(fewer, {.held_out = 0}).held_out.empty());
   CHECK(align::split_by_prompt(fewer, {.held_out = 1}).train.empty());
-  CHECK(message_of([&] { (void)align::split_by_prompt(fewer, {.held_out = 1.5}); }) ==
+  CHECK(refusal([&] { (void)align::split_by_prompt(fewer, {.held_out = 1.5}); }) ==
         "split_by_prompt: held_out is 1.500000, wants 0 to 1");
 }
 

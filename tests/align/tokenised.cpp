@@ -7,8 +7,8 @@
 
 #include "align/data.hpp"
 #include "support/catch.hpp"
+#include "support/refusal.hpp"
 
-using align_tests::message_of;
 using tokens = std::vector<std::int32_t>;
 
 namespace {
@@ -88,7 +88,7 @@ TEST_CASE("labelled responses are cut in the same way; other ends, other tokens"
 }
 
 TEST_CASE("a context without room is refused") {
-  CHECK(message_of([] { cut(pair_of("a", "b", "c"), 1); }) ==
+  CHECK(refusal([] { cut(pair_of("a", "b", "c"), 1); }) ==
         "tokenised_pairs: context is 1, wants at least 2 (the begin token and one of the response)");
   check_sides(cut(pair_of("a", "b", "c"), 2), {1}, {'b'}, {'c'});
 }
