@@ -22,7 +22,7 @@ while IFS= read -r document; do
     [[ $target != *#* ]] || anchor=${target#*#}
     path=$document
     [[ -z $file ]] || path=$folder/$file
-    if [[ ! -e $path ]] || { [[ -n $anchor && -f $path ]] && ! anchors "$path" | grep -qxF -- "$anchor"; }; then
+    if [[ ! -e $path ]] || { [[ -n $anchor && -f $path ]] && ! grep -qxF -- "$anchor" <(anchors "$path"); }; then
       echo "$document: $target leads nowhere"
       broken=$((broken + 1))
     fi

@@ -206,6 +206,8 @@ refuses 'single run' "$align" values --anew --out none
 "$align" compare "${tiny[@]}" --algorithms more=ppo:judged=48,ppo --seeds 1 --out order >log 2>&1 || die "$(cat log)"
 [[ $(grep -c 'finished before' log) == 4 && $(ls -d order/shared* | wc -l) == 2 ]] || die "the order of the algorithms matters: $(cat log)"
 # More digits than six are kept.
-"$align" --dpo-beta 0.123456789 --print-config | grep -q '^dpo-beta = 0.123456789 ' || die "a setting is printed with six digits"
-"$align" --dpo-beta 0.3 --dpo-rate 1e-5 --print-config | grep -c '^dpo-beta = 0.3 \|^dpo-rate = 1e-05 ' | grep -qx 2 || die "0.3 is no longer 0.3"
+"$align" --dpo-beta 0.123456789 --print-config >settings
+grep -q '^dpo-beta = 0.123456789 ' settings || die "a setting is printed with six digits: $(grep '^dpo-beta' settings)"
+"$align" --dpo-beta 0.3 --dpo-rate 1e-5 --print-config >settings
+[[ $(grep -c '^dpo-beta = 0.3 \|^dpo-rate = 1e-05 ' settings) == 2 ]] || die "0.3 is no longer 0.3: $(grep '^dpo-' settings)"
 echo "comparisons: fine"

@@ -36,7 +36,8 @@ PATH=$out/path "$lab" --quick --only X1 --out "$out/plain" >/dev/null 2>"$out/pl
 grep -q 'no plots, gnuplot was not found' "$out/plain.txt" || fail "nothing said about a missing gnuplot"
 grep -q 'x1.csv' "$out/plain/lab.html" || fail "the page does not point to the table"
 
-"$lab" --list | grep -q '^X15 ' || fail "--list does not name X15"
+"$lab" --list >"$out/list.txt"
+grep -q '^X15 ' "$out/list.txt" || fail "--list does not name X15"
 if "$lab" --only X1,X99 --out "$out/bad" 2>"$out/bad.txt"; then fail "an unknown experiment passes"; fi
 grep -q 'there is no experiment X99' "$out/bad.txt" || fail "X99 is not named"
 echo file >"$out/in-the-way"
