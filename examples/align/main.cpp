@@ -8,14 +8,14 @@
 #include <exception>
 #include <string>
 
-#include "align/comparison.hpp"
-#include "align/comparison_plan.hpp"
+#include "align/compare/comparison.hpp"
+#include "align/compare/plan.hpp"
+#include "align/compare/value_study.hpp"
 #include "align/files/save.hpp"
-#include "align/peak_memory.hpp"
-#include "align/pipeline.hpp"
-#include "align/report.hpp"
-#include "align/subnormals.hpp"
-#include "align/value_study.hpp"
+#include "align/model/subnormals.hpp"
+#include "align/report/report.hpp"
+#include "align/run/peak_memory.hpp"
+#include "align/run/pipeline.hpp"
 
 namespace {
 

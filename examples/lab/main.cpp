@@ -9,7 +9,7 @@
 #include <set>
 #include <thread>
 
-#include "align/progress.hpp"
+#include "align/run/progress.hpp"
 #include "lab/report.hpp"
 
 namespace {

@@ -1,6 +1,6 @@
 // The model with adapters: the start at first and without them, slopes of both heads, and a reading that needs no last token.
 
-#include "align/adapted_policy.hpp"
+#include "align/model/adapted_policy.hpp"
 
 #include <cmath>
 #include <ranges>

@@ -10,7 +10,7 @@
 #include "align/files/load.hpp"
 #include "align/files/save.hpp"
 #include "align/files/tokenizer.hpp"
-#include "align/transformer.hpp"
+#include "align/model/transformer.hpp"
 
 namespace {
 

@@ -7,9 +7,9 @@
 #include <limits>
 #include <vector>
 
-#include "align/buffer.hpp"
-#include "align/gemm.hpp"
-#include "align/layers.hpp"
+#include "align/model/buffer.hpp"
+#include "align/model/gemm.hpp"
+#include "align/model/layers.hpp"
 #include "rlhf/core/numeric.hpp"
 #include "rlhf/math/random.hpp"
 #include "support/catch.hpp"

@@ -1,14 +1,14 @@
 // Models with their heads, and training: gradients of the head, learning, and the same bits for any number of threads.
 
-#include "align/models.hpp"
+#include "align/model/models.hpp"
 
 #include <cmath>
 #include <cstdint>
 #include <stdexcept>
 #include <vector>
 
-#include "align/names.hpp"
-#include "align/sampling.hpp"
+#include "align/data/names.hpp"
+#include "align/model/sampling.hpp"
 #include "rlhf/core/numeric.hpp"
 #include "rlhf/train/optimizer.hpp"
 #include "support/catch.hpp"

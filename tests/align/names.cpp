@@ -1,6 +1,6 @@
 // The names data and its tokens.
 
-#include "align/names.hpp"
+#include "align/data/names.hpp"
 
 #include <algorithm>
 #include <cstdint>

@@ -1,6 +1,6 @@
 // Sampling against the full forward pass, its law, and its independence of batches and threads.
 
-#include "align/sampling.hpp"
+#include "align/model/sampling.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "align/policy.hpp"
+#include "align/model/policy.hpp"
 #include "rlhf/backend/reference.hpp"
 #include "rlhf/core/numeric.hpp"
 #include "rlhf/train/rollout.hpp"

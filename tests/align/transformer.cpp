@@ -1,6 +1,6 @@
 // The transformer against a plain implementation, its gradient against finite differences, and its promises about bits.
 
-#include "align/transformer.hpp"
+#include "align/model/transformer.hpp"
 
 #include <cmath>
 #include <cstdint>

@@ -1,7 +1,7 @@
 // The reward model with two heads: slopes of both scores and of the product of the heads, in one pass, in several and in shared
 // memory.
 
-#include "align/two_heads.hpp"
+#include "align/model/two_heads.hpp"
 
 #include <cmath>
 #include <memory>

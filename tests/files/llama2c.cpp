@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "align/transformer.hpp"
+#include "align/model/transformer.hpp"
 #include "allocation.hpp"
 #include "models.hpp"
 #include "support/catch.hpp"

@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "align/parameters.hpp"
+#include "align/model/parameters.hpp"
 
 namespace align {
 

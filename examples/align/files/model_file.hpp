@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "align/parameters.hpp"
+#include "align/model/parameters.hpp"
 
 namespace align {
 

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <span>
 
-#include "align/parameters.hpp"
+#include "align/model/parameters.hpp"
 
 namespace align {
 

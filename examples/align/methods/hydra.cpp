@@ -1,14 +1,14 @@
 // Hydra-PPO: actor, critic and reference on one trunk, by adapters.
 
 #include "rlhf/train/hydra.hpp"
-#include "align/adapted_policy.hpp"
 #include "align/methods/methods.hpp"
+#include "align/model/adapted_policy.hpp"
 
 namespace align {
 
 void hydra_ppo(workshop& w) {
-  adapted_policy<backend> model(w.cpu, w.pool, w.start().model(), w.sizes.hydra.rank, w.key(adapter_start), w.limits(),
-                                w.learning, w.scoring);
+  adapted_policy<rlhf::eigen_backend> model(w.cpu, w.pool, w.start().model(), w.sizes.hydra.rank, w.key(adapter_start),
+                                            w.limits(), w.learning, w.scoring);
   model.draw_by(w.sampling());
   const ppo_recipe& how = w.sizes.ppo;
   rlhf::parameter_update update{rlhf::constant_schedule{w.sizes.hydra.rate}, {{.weight_decay = 0}}};

@@ -1,7 +1,7 @@
 #pragma once
 // The methods by name: each trains a model of its own from the start, with its curve, samples and file.
 
-#include "align/workshop.hpp"
+#include "align/run/workshop.hpp"
 
 namespace align {
 

@@ -1,0 +1,167 @@
+#include "align/run/algorithms.hpp"
+
+#include <algorithm>
+
+#include "align/methods/methods.hpp"
+
+namespace align {
+namespace {
+
+constexpr algorithm_entry table[] = {
+    {"sft", "SFT", "maximum likelihood", "--sft-epochs and --sft-rate; the start of the names model, alone", "#bbbbbb",
+     0, nullptr},
+    {"reward_model", "reward model", "Ouyang et al. 2022, arXiv 2203.02155",
+     "the loss that --reward-loss names; the reward model, alone", "#ccbb44", 0, nullptr},
+    {"dpo", "DPO", "Rafailov et al. 2023, arXiv 2305.18290", "--dpo-...", "#4477aa", need::pairs | need::passes, dpo},
+    {"ipo", "IPO", "Azar et al. 2023, arXiv 2310.12036", "averages per token, --ipo-beta; else as DPO", "#332288",
+     need::pairs | need::passes, ipo},
+    {"simpo", "SimPO", "Meng et al. 2024, arXiv 2405.14734", "--simpo-beta and --simpo-gamma; else as DPO", "#88ccee",
+     need::pairs | need::passes, simpo},
+    {"orpo", "ORPO", "Hong et al. 2024, arXiv 2403.07691",
+     "likelihood of the chosen responses and --orpo-beta times the odds ratio; else as DPO", "#44aa99",
+     need::pairs | need::passes, orpo},
+    {"kto", "KTO", "Ethayarajh et al. 2024, arXiv 2402.01306",
+     "beta, rate and epochs as DPO, twice its batch; labels of --pairs, or the two sides of judged pairs", "#000000",
+     need::labels | need::passes, kto},
+    {"una", "UNA", "Wang et al. 2024, arXiv 2408.15339",
+     "cross-entropy to the sigmoid of the reward less its mean; beta, rate and epochs as DPO, twice its batch",
+     "#117733", need::passes, una},
+    {"rebel", "REBEL", "Gao et al. 2024, arXiv 2404.16767", "--rebel-...", "#ee6677", 0, rebel},
+    {"ppo", "PPO", "Schulman et al. 2017, arXiv 1707.06347",
+     "clip 0.2, lambda 0.95, whitened advantages, or PPO-max by --ppo-recipe; --ppo-...", "#228833", 0, ppo},
+    {"rto", "RTO", "Zhong et al. 2024, arXiv 2404.18922", "PPO on the token rewards of the DPO policy: --rto-...",
+     "#aa3377", need::pairs | need::guide, rto},
+    {"drto", "DRTO", "Jin et al. 2026, arXiv 2604.08577",
+     "RTO that learns most from its worst spans of --drto-span tokens, a KL ball of --drto-radius", "#882255",
+     need::pairs | need::guide, drto},
+    {"hydra_ppo", "Hydra-PPO", "Santacroce et al. 2023, arXiv 2309.00754",
+     "PPO by adapters of --hydra-rank on one trunk, value weight --hydra-value-weight, --hydra-rate; else as PPO",
+     "#cc6677", 0, hydra_ppo},
+    {"grpo", "GRPO", "Shao et al. 2024, arXiv 2402.03300",
+     "groups of --group-samples, clip 0.2, k3 in the loss at --group-kl; rate, minibatch and epochs as PPO", "#ee7733",
+     0, grpo},
+    {"dr_grpo", "Dr. GRPO", "Liu et al. 2025, arXiv 2503.20783",
+     "GRPO without the deviation, without the length of the response and without KL", "#cc3311", 0, dr_grpo},
+    {"dapo", "DAPO", "Yu et al. 2025, arXiv 2503.14476",
+     "clip 0.2 and 0.28, 3 refills of groups that teach nothing, the last fifth of the length penalised, no KL",
+     "#ee3377", 0, dapo},
+    {"rloo", "RLOO", "Ahmadian et al. 2024, arXiv 2402.14740",
+     "groups of --group-samples, ratio of the whole response, clip 0.2, KL in the reward at --ppo-kl", "#009988", 0,
+     rloo},
+    {"reinforce_plus_plus", "REINFORCE++", "Hu 2025, arXiv 2501.03262",
+     "returns whitened over the batch, clip 0.2, KL in the reward at --ppo-kl", "#0077bb", 0, reinforce_plus_plus},
+    {"remax", "ReMax", "Li et al. 2023, arXiv 2310.10505",
+     "the greedy response's score as the baseline, one epoch, KL in the reward at --ppo-kl", "#33bbee", 0, remax},
+    {"gspo", "GSPO", "Zheng et al. 2025, arXiv 2507.18071",
+     "groups of --group-samples, clip 3e-4 and 4e-4 of the sequence's ratio per token, no KL", "#999933", 0, gspo},
+    {"cispo", "CISPO", "MiniMax 2025, arXiv 2506.13585",
+     "groups of --group-samples, ratios held at 5 and below, no KL; one epoch at half of --ppo-rate", "#ddaa33", 0,
+     cispo},
+    {"dvpo", "DVPO", "Huang et al. 2025, arXiv 2502.16944",
+     "a value of all states from the pairs, then GAE 0.95 on it while it stands still; KL at --dvpo-kl", "#bb5566",
+     need::pairs, dvpo},
+    {"vineppo", "VinePPO", "Kazemnejad et al. 2024, arXiv 2410.01679",
+     "values from --vine-rollouts continuations every --vine-step tokens, KL in the return at --ppo-kl", "#004488", 0,
+     vineppo},
+    {"online_dpo", "online DPO", "Guo et al. 2024, arXiv 2402.04792",
+     "pairs by --sampler, answers drawn from Bradley and Terry's law of the reward; --online-...", "#6699cc", 0,
+     online_dpo},
+    {"vpo", "VPO", "Cen et al. 2024, arXiv 2405.19320", "online DPO with --online-optimism on samples of the start",
+     "#997700", 0, vpo},
+    {"xpo", "XPO", "Xie et al. 2024, arXiv 2405.21046",
+     "pairs of policy and start, --online-optimism times beta on the second; else as online DPO", "#994455", 0, xpo},
+    {"selm", "SELM", "Zhang et al. 2024, arXiv 2405.19332",
+     "online DPO with --online-optimism on samples of the policy", "#eecc66", 0, selm},
+    {"nash_md", "Nash-MD", "Munos et al. 2023, arXiv 2312.00886",
+     "against --nash-mixture of the start, KL at --nash-beta; one epoch", "#ee99aa", 0, nash_md},
+    {"sppo", "SPPO", "Wu et al. 2024, arXiv 2405.00675",
+     "targets of --sppo-beta around the chance of winning, the iterate as reference", "#225555", 0, sppo},
+    {"inpo", "INPO", "Zhang et al. 2024, arXiv 2407.00617", "--inpo-tau and --inpo-inverse-step", "#663333", 0, inpo},
+    {"zpg", "ZPG", "Zhang and Ying 2024, arXiv 2409.17401",
+     "a direction on the sphere, --zeroth-rate, --zeroth-radius, --zeroth-directions; its variance grows with the "
+     "number of parameters: expect little",
+     "#aaaa00", 0, zpg},
+    {"zbcpg", "ZBCPG", "Zhang and Ying 2024, arXiv 2409.17401",
+     "--zeroth-block coordinates at a time; else as ZPG: expect as little", "#77aadd", 0, zbcpg},
+};
+
+constexpr choice_entry samplers[] = {
+    {"vanilla", "Guo et al. 2024, arXiv 2402.04792", "both responses from the policy"},
+    {"best_of_n", "the implicit reward of the policy itself", "best and worst of --online-candidates by it"},
+    {"hybrid", "Xie et al. 2024, arXiv 2405.21046", "one from the policy, one from the start"},
+    {"pilaf", "Feng et al. 2025, arXiv 2502.04270",
+     "half as vanilla, half one from beyond the policy and one from between it and the start"},
+    {"max_min", "Dong et al. 2024, arXiv 2405.07863", "best and worst of --online-candidates by the reward"},
+};
+
+constexpr choice_entry losses[] = {
+    {"bradley_terry", "Ouyang et al. 2022, arXiv 2203.02155", "log-sigmoid of the gap, scores centred at 0.01"},
+    {"smoothed", "Bradley and Terry 1952", "the same with one label in ten taken to be flipped"},
+    {"margin", "Touvron et al. 2023, arXiv 2307.09288",
+     "the same less --reward-margin times the margin of the pair: its field `margin`, else the lead among its votes, "
+     "else 1"},
+    {"agreement", "Bradley and Terry 1952", "the same, a pair counting as much as the share of its votes"},
+    {"votes", "Bradley and Terry 1952", "the same with the share of the votes as the label"},
+    {"thurstone", "Thurstone 1927", "normal noise of deviation 1 on each score"},
+    {"plackett_luce", "Plackett 1975", "pairs as rankings of two, which is Bradley-Terry without centring"},
+    {"pcrm", "Zhou et al. 2024, arXiv 2404.00978",
+     "a ceiling for the gap, the lower the more tokens two responses share"},
+    {"odin", "Chen et al. 2024, arXiv 2402.07319",
+     "two heads, one of which takes the length upon itself and then goes; --odin-weight of what keeps them apart"},
+};
+
+/// A name with its source, and below it some words, broken into lines.
+void add(std::string& out, const std::string& name, const std::string& source, const std::string& words) {
+  constexpr std::size_t margin = 22, width = 110;
+  out += name;
+  out.append(name.size() < margin ? margin - name.size() : 1, ' ');
+  out += source;
+  std::size_t column = width;
+  for (std::size_t begin = 0, end; begin < words.size(); begin = end + 1) {
+    end = std::min(words.find(' ', begin), words.size());
+    if (column + 1 + (end - begin) > width) {
+      out += '\n' + std::string(margin - 1, ' ');
+      column = margin - 1;
+    }
+    out += ' ' + words.substr(begin, end - begin);
+    column += 1 + (end - begin);
+  }
+  out += '\n';
+}
+
+}  // namespace
+
+std::span<const algorithm_entry> all_algorithms() { return table; }
+
+const algorithm_entry* find_algorithm(const std::string& name) {
+  for (const algorithm_entry& a : table)
+    if (name == a.name) return &a;
+  return nullptr;
+}
+
+std::vector<std::string> algorithm_names() {
+  std::vector<std::string> names;
+  for (const algorithm_entry& a : table) names.emplace_back(a.name);
+  return names;
+}
+
+std::span<const choice_entry> pair_samplers() { return samplers; }
+std::span<const choice_entry> reward_losses() { return losses; }
+
+std::vector<std::string> names_of(std::span<const choice_entry> choices) {
+  std::vector<std::string> names;
+  for (const choice_entry& c : choices) names.emplace_back(c.name);
+  return names;
+}
+
+std::string list_of_algorithms(const std::function<std::string(const std::string&)>& explain) {
+  std::string out = "--algorithm\n";
+  for (const algorithm_entry& a : table) add(out, a.name, std::string(a.title) + ": " + a.source, explain(a.defaults));
+  out += "\n--sampler, of online_dpo\n";
+  for (const choice_entry& c : samplers) add(out, c.name, c.source, explain(c.meaning));
+  out += "\n--reward-loss, of reward models learned from pairs\n";
+  for (const choice_entry& c : losses) add(out, c.name, c.source, explain(c.meaning));
+  return out;
+}
+
+}  // namespace align
