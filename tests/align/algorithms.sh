@@ -80,6 +80,13 @@ for loss in "${losses[@]}"; do
   grep -q '"reward_accuracy": 0\.[89]' "$work/loss-$loss/summary.json" || die "a reward model learned by $loss: $(cat "$work/log")"
 done
 
+# What an option changes is another run.
+variants=(drto:--drto-unit=token drto:--drto-unit=span drto:--drto-unit=response dvpo:--dvpo-labels=pairs dvpo:--dvpo-labels=scores)
+for variant in "${variants[@]}"; do
+  "$align" "${tiny[@]}" --algorithm "${variant%%:*}" "${variant#*:}" --out "$work/variant-${variant#*=}" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+done
+[[ $(cat "$work"/variant-*/curves.csv | grep -E '^(drto|dvpo),1,2,' | sort -u | wc -l) == ${#variants[@]} ]] || die "an option changes nothing"
+
 # PPO-max with text that it must not forget, killed after its first iteration: the running scale of its scores goes on too.
 scaled=("${tiny[@]}" --iterations 6 --algorithm ppo --ppo-recipe max --ppo-ptx 0.5 --stop-kl 0.05)
 "$align" "${scaled[@]}" --out "$work/max" >"$work/log" 2>&1 || die "$(cat "$work/log")"

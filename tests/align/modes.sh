@@ -74,6 +74,22 @@ says "held-out labels"
 grep -q '"method": "kto"' singles/report.json || die "no KTO"
 grep -q '"reward_accuracy": 1.0' singles/summary.json || die "labels are not learned: $(grep accuracy singles/summary.json)"
 
+# A pretrained model is fitted to what people prefer before anything else; the others start from there, and PPO need not forget it.
+for ((i = 0; i < 40; ++i)); do
+  printf '{"prompt": "say %s", "chosen": "good day %s", "rejected": "bad day %s"}\n' $i $((i % 3)) $((i % 5))
+done >polite.jsonl
+runs "$align" "${model[@]}" --pairs polite.jsonl "${small[@]}" --sft-epochs 30 --sft-rate 0.003 --algorithm sft,ppo --ppo-ptx 0.5 --out fitted
+says "nats per token, before"
+awk -F'[:,]' '/"sft_loss"/ { after = $2 } /"sft_loss_before"/ { before = $2 } END { exit !(after < before - 0.5) }' fitted/summary.json ||
+  die "SFT learns nothing: $(grep sft_loss fitted/summary.json)"
+grep -q '^ppo,1,loss/ptx_avg,' fitted/metrics.csv || die "no text is mixed in"
+[[ -s fitted/models/sft.safetensors ]] || die "SFT leaves no model"
+runs "$align" "${model[@]}" --pairs polite.jsonl "${small[@]}" --sft-epochs 30 --sft-rate 0.003 --algorithm sft,ppo --ppo-ptx 0.5 --resume --out fitted
+runs "$align" "${model[@]}" --pairs polite.jsonl "${small[@]}" --algorithm sft --out fitted-alone
+[[ $(ls fitted-alone/models/*.safetensors) == fitted-alone/models/sft.safetensors ]] || die "SFT alone leaves $(ls fitted-alone/models)"
+refuses "wants 0" "$align" "${model[@]}" --pairs polite.jsonl "${small[@]}" --algorithm ppo --ppo-ptx 0.5 --out none
+refuses "no text to learn from" "$align" "${model[@]}" --lexicon lexicon.txt "${small[@]}" --algorithm sft --out none
+
 # Votes and margins of pairs come to the losses that ask for them; a length head comes and goes.
 for ((i = 0; i < 60; ++i)); do
   printf '{"instruction": "say %s", "response1": "good day %s", "response2": "bad day %s", "annotator1": 1, "annotator2": 1, "annotator3": %s}\n' \

@@ -375,6 +375,33 @@ TEST_CASE("what a policy records of its sampling is what the sampler drew from, 
   }
 }
 
+TEST_CASE("a policy says how concentrated it is at every token, in passes of any size") {
+  rlhf::reference_backend cpu;
+  rlhf::thread_pool pool(2);
+  const auto drawn = sample(pool, model<float>(), prompts(), {.samples = 2, .max_new_tokens = 12, .key = {.seed = 4}});
+  rlhf::responses batch;
+  for (std::size_t i = 0; i < drawn.sequences.size(); ++i) {
+    const auto prompt = static_cast<std::size_t>(drawn.prompt_lengths[i]);
+    batch.add(drawn.sequences[i].first(prompt), drawn.sequences[i].subspan(prompt));
+  }
+  const std::vector<double> log_probability = log_probabilities(model<float>(), drawn, 1);
+  for (const std::int64_t tokens : {std::int64_t{1} << 40, std::int64_t{50}}) {
+    align::language_policy<rlhf::reference_backend> policy(
+        cpu, pool, model<float>(), {}, std::make_shared<align::pass_memory>(align::pass_limits{.tokens = tokens}));
+    std::vector<float> found(static_cast<std::size_t>(batch.response_tokens()));
+    policy.log_square_sums(batch, found);
+    REQUIRE(found.size() * 13 == log_probability.size());
+    double worst = 0;
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      double sum = 0;
+      for (std::size_t v = 0; v < 13; ++v) sum += std::exp(2 * log_probability[i * 13 + v]);
+      worst = std::max(worst, std::abs(static_cast<double>(found[i]) - std::log(sum)));
+    }
+    CAPTURE(tokens);
+    CHECK(worst < 1e-5);
+  }
+}
+
 TEST_CASE("prompts that begin alike are read once, with the bits of one at a time") {
   const auto m = model<float>();
   const language_model<float> second(sizes, rlhf::random_key{.seed = 6});

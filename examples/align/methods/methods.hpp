@@ -11,6 +11,7 @@ void dpo(workshop& w);
 void ipo(workshop& w);
 void simpo(workshop& w);
 void orpo(workshop& w);
+void wpo(workshop& w);
 void kto(workshop& w);
 void una(workshop& w);
 

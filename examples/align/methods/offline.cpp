@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "align/methods/methods.hpp"
+#include "rlhf/algorithm/wpo.hpp"
 #include "rlhf/objective/preference.hpp"
 #include "rlhf/objective/reference_free.hpp"
 #include "rlhf/train/labelled.hpp"
@@ -88,6 +89,11 @@ void orpo(workshop& w) {
   const double beta = w.sizes.orpo_beta;
   (void)learn_pairs(w, "orpo", w.sizes.dpo, rlhf::preference_loss<rlhf::orpo>{{.beta = beta}, {}, {.weight = 1}, {}},
                     beta);
+}
+
+void wpo(workshop& w) {
+  const rlhf::wpo weighed{rlhf::preference_loss<rlhf::dpo_sigmoid>{{.beta = w.sizes.dpo.beta}}};
+  (void)learn_pairs(w, "wpo", w.sizes.dpo, weighed, w.sizes.dpo.beta);
 }
 
 void kto(workshop& w) { learn_labels(w, "kto", w.labels(), rlhf::unpaired_loss{rlhf::kto{.beta = w.sizes.dpo.beta}}); }

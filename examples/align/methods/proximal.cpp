@@ -135,6 +135,12 @@ void proximal(workshop& w, const proximal_options& o, const Algorithm& algorithm
   if (name == "shaping_only") return rlhf::rto_mode::shaping_only;
   throw std::invalid_argument("--rto-mode: there is no " + name);
 }
+[[nodiscard]] rlhf::robust_unit unit_of(const std::string& name) {
+  if (name == "token") return rlhf::robust_unit::token;
+  if (name == "span") return rlhf::robust_unit::span;
+  if (name == "response") return rlhf::robust_unit::response;
+  throw std::invalid_argument("--drto-unit: there is no " + name);
+}
 [[nodiscard]] rlhf::rto_reward guided_reward(const workshop& w) {
   const recipe& r = w.sizes;
   return {.beta1 = r.rto.beta1,
@@ -217,6 +223,7 @@ void drto(workshop& w) {
   rlhf::drto algorithm;
   algorithm.reward = guided_reward(w);
   algorithm.set.radius = w.sizes.drto_radius;
+  algorithm.unit = unit_of(w.asked.drto_unit);
   algorithm.span = w.sizes.drto_span;
   proximal(w, {.method = "drto"}, algorithm, &guide);
 }

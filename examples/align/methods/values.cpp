@@ -13,11 +13,18 @@
 namespace align {
 namespace {
 
-/// DVPO's first half: the value of every state, learned from the pairs' labels.
+/// The responses of the pairs, by who was preferred or by what the reward says.
+[[nodiscard]] rlhf::labelled_responses labels_of_values(workshop& w) {
+  rlhf::labelled_responses data = rlhf::label_pairs(w.pairs());
+  if (w.asked.dvpo_labels == "scores") w.reward().rewards(data.response, data.label);
+  return data;
+}
+
+/// DVPO's first half: the value of every state.
 void learn_values(workshop& w, scalar_policy& critic) {
   const std::string stage = "global_value";
   if (w.done(stage)) return load_reward_model(w.folder.model(stage), w.subject.shape, critic.parameters());
-  const rlhf::labelled_responses data = rlhf::label_pairs(w.pairs());
+  const rlhf::labelled_responses data = labels_of_values(w);
   rlhf::loop_options loop{.batch = 2 * w.sizes.batch, .epochs = w.sizes.dvpo.epochs, .key = w.key(value_order)};
   const auto steps = rlhf::minibatches(data.response.size(), loop),
              epoch = std::max<std::int64_t>(1, steps / loop.epochs);

@@ -184,6 +184,25 @@ class language_policy {
     });
   }
 
+  /// log sum_v pi(v)^2 of every state, which WPO weighs by; no gradient goes through it.
+  void log_square_sums(const rlhf::responses& batch, std::span<float> out) {
+    const rlhf::responses all = fitted(batch, model_.net.options().context);
+    const std::int64_t vocabulary = model_.net.options().vocabulary;
+    std::size_t done = 0;
+    in_parts(all, at_once(activation_storage::none, memory_->limits), [&](std::int64_t first, std::int64_t last) {
+      const model_batch part(all, first, last);
+      const std::size_t rows = part.rows.size();
+      score_part(*backend_, *pool_, model_, part, activation_storage::none, *memory_);
+      const std::span<float> square_sum = out.subspan(done, rows);
+      rlhf::or_throw(rlhf::token_logp(
+          *backend_,
+          {.logits = {memory_->logits.data(), static_cast<std::int64_t>(rows), vocabulary}, .target = part.targets},
+          {.logp = memory_->logp, .square_sum = square_sum}));
+      for (float& x : square_sum) x = std::log(x);
+      done += rows;
+    });
+  }
+
   void backward(std::span<const float> grad_logp) {
     std::size_t done = 0;
     pass_memory& m = *memory_;

@@ -213,8 +213,10 @@ void write_report(const settings& s, const task& t, const run_results& results) 
     const auto it = results.figures.find(name);
     return it == results.figures.end() ? std::nan("") : it->second;
   };
+  const double before = figure_named("sft_loss_before");
   if (const double loss = figure_named("sft_loss"); loss == loss)
-    out.paragraph("The start: " + fixed(loss, 3) + " nats per token, held out.");
+    out.paragraph("The start: " + fixed(loss, 3) + " nats per token, held out" +
+                  (before == before ? "; before SFT " + fixed(before, 3) : std::string()) + ".");
   if (const double right = figure_named("reward_accuracy"); right == right)
     out.paragraph("The reward model is right on <b>" + fixed(100 * right, 1) + "&nbsp;%</b> of " +
                   fixed(figure_named("reward_pairs"), 0) + " held-out pairs.");

@@ -8,8 +8,9 @@ namespace align {
 namespace {
 
 constexpr algorithm_entry table[] = {
-    {"sft", "SFT", "maximum likelihood", "--sft-epochs and --sft-rate; the start of the names model, alone", "#bbbbbb",
-     0, nullptr},
+    {"sft", "SFT", "maximum likelihood",
+     "--sft-epochs and --sft-rate; the start of the names model, alone; with --pairs what the others start from too",
+     "#bbbbbb", 0, nullptr},
     {"reward_model", "reward model", "Ouyang et al. 2022, arXiv 2203.02155",
      "the loss that --reward-loss names; the reward model, alone", "#ccbb44", 0, nullptr},
     {"dpo", "DPO", "Rafailov et al. 2023, arXiv 2305.18290", "--dpo-...", "#4477aa", need::pairs | need::passes, dpo},
@@ -20,6 +21,9 @@ constexpr algorithm_entry table[] = {
     {"orpo", "ORPO", "Hong et al. 2024, arXiv 2403.07691",
      "likelihood of the chosen responses and --orpo-beta times the odds ratio; else as DPO", "#44aa99",
      need::pairs | need::passes, orpo},
+    {"wpo", "WPO", "Zhou et al. 2024, arXiv 2406.11827",
+     "DPO whose pairs count as the policy would have written them; beta, rate and epochs as DPO", "#ffaabb",
+     need::pairs | need::passes, wpo},
     {"kto", "KTO", "Ethayarajh et al. 2024, arXiv 2402.01306",
      "beta, rate and epochs as DPO, twice its batch; labels of --pairs, or the two sides of judged pairs", "#000000",
      need::labels | need::passes, kto},

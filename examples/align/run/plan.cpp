@@ -36,7 +36,7 @@ class rehearsal_of_run {
                  t_.start.empty() ? language_model<float>(t_.shape, key(initial), storage_of(s_))
                                   : language_model<float>(t_.shape, t_.start, storage_of(s_)),
                  limits(), memories_.learning);
-    if (t_.start.empty()) fit(start);
+    if (t_.corpus.size() > 0) fit(start);
     start.use(memories_.scoring);
     plan_.start = start.model().parameters;
     rlhf::prompt_list prompts = t_.prompts;
@@ -103,7 +103,7 @@ class rehearsal_of_run {
     if ((wanted("dpo") || guided) && !made("dpo")) prefer("dpo", start, pairs, pair_count, judged);
     if (wanted("kto") && labelled) learn_labels(start, judged);
     if (wanted("rebel")) {
-      policy model(cpu_, pool_, start.model(), limits(), memories_.learning);
+      policy model = learner(start);
       rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
       before = clock_seconds();
       rlhf::train_rebel(
@@ -134,18 +134,26 @@ class rehearsal_of_run {
     const auto all_iterations = [&](const char* name, double one) {
       add(name, r_.iterations, one * static_cast<double>(r_.iterations));
     };
-    const auto iterate = [&](const reward_function& learned_from) {
-      policy model(cpu_, pool_, start.model(), limits(), memories_.learning);
+    const auto iterate = [&](const reward_function& learned_from, double ptx = 0) {
+      policy model = learner(start);
       scalar_policy critic(pool_, scalar_model<float>(start.model()), true, memories_.valuing);
       rlhf::parameter_update update{rlhf::constant_schedule{1e-6}}, critic_update = update;
+      // As many sequences as an update has responses.
+      const auto text = [&](std::int64_t) {
+        rlhf::responses out;
+        for (std::int64_t k = 0; k < r_.ppo.minibatch; ++k) out.add(t_.corpus, (k * 31) % t_.corpus.size());
+        return out;
+      };
       return seconds_of([&] {
-        rlhf::train_ppo(cpu_, rlhf::ppo{}, model, critic, start, learned_from, update, critic_update,
-                        [&](std::int64_t) { return prompts; },
-                        {.iterations = 1,
-                         .samples = r_.ppo.samples,
-                         .epochs = r_.ppo.epochs,
-                         .minibatch = r_.ppo.minibatch,
-                         .key = key(rehearsal)});
+        rlhf::train_ppo(
+            cpu_, rlhf::ppo{}, model, critic, start, learned_from, update, critic_update,
+            [&](std::int64_t) { return prompts; },
+            {.iterations = 1,
+             .samples = r_.ppo.samples,
+             .epochs = r_.ppo.epochs,
+             .minibatch = r_.ppo.minibatch,
+             .key = key(rehearsal)},
+            rlhf::ignore_iteration{}, rlhf::no_guide{}, rlhf::pretraining{text, ptx});
       });
     };
     /// Seconds of `score` for n responses.
@@ -166,12 +174,12 @@ class rehearsal_of_run {
       const reward_function proxy([&](const rlhf::responses& batch, std::span<float> out) {
         for (scalar_policy& member : members) member.rewards(batch, out);
       });
-      all_iterations("ppo", iterate(proxy) + promised(proxy) + judged);
+      all_iterations("ppo", iterate(proxy, r_.ppo.ptx) + promised(proxy) + judged);
       if (!wanted("rto") && !s_.overoptimise) return;
     }
     policy guide(cpu_, pool_, start.model(), limits(), memories_.scoring);
-    const double one = iterate(reward);
-    if (wanted("ppo") && !by_proxy()) all_iterations("ppo", one + judged);
+    if (wanted("ppo") && !by_proxy()) all_iterations("ppo", iterate(reward, r_.ppo.ptx) + judged);
+    const double one = wanted("rto") || s_.overoptimise ? iterate(reward) : 0;
     if (wanted("rto"))
       all_iterations("rto", one + judged + scored(r_.prompts * r_.ppo.samples, [&](const rlhf::responses& some) {
                               std::vector<float> logp(static_cast<std::size_t>(some.response_tokens()));
@@ -203,6 +211,7 @@ class rehearsal_of_run {
     s.how.iterations = s.how.judged = 1;
     task t = t_;
     t.start = start.model().parameters;
+    t.corpus = t.corpus_held_out = {};
     t.prompts = t.judged_prompts = prompts;
     t.begins = false;
     t.preference = first(pairs, 8 * r_.dpo.batch);
@@ -242,6 +251,13 @@ class rehearsal_of_run {
     }
   }
 
+  /// A copy of the start that learns, and draws its samples as the run will draw them. Every method begins with one.
+  [[nodiscard]] policy learner(const policy& start) {
+    release(memories_);
+    policy model(cpu_, pool_, start.model(), limits(), memories_.learning);
+    model.draw_by({s_.temperature, s_.top_k, s_.top_p});
+    return model;
+  }
   [[nodiscard]] sampling_limits limits() const { return {static_cast<int>(t_.new_tokens), t_.end_token}; }
   [[nodiscard]] rlhf::random_key key(std::uint64_t which) const { return {s_.seed, which}; }
   [[nodiscard]] bool wanted(const char* name) const {
@@ -270,13 +286,16 @@ class rehearsal_of_run {
     return seen > 1 ? (last - first) / static_cast<double>(seen - 1) : 0;
   }
 
-  /// One pass over the corpus, so that what the start samples is as long as it will be.
+  /// Two passes over the corpus, so that what the start samples is as long as it will be; of a pretrained one, some of it.
   void fit(policy& start) {
     rlhf::parameter_update update{rlhf::constant_schedule{r_.sft_rate}};
+    rlhf::responses some;
+    const std::int64_t stride = t_.start.empty() ? 1 : std::max<std::int64_t>(1, t_.corpus.size() / (8 * r_.batch));
+    for (std::int64_t i = 0; i < t_.corpus.size(); i += stride) some.add(t_.corpus, i);
     std::int64_t seen = 0;
     const double one = of_update(seen, [&](auto&& observe) {
       rlhf::train_supervised(
-          cpu_, start, update, t_.corpus,
+          cpu_, start, update, some,
           {.batch = r_.batch, .epochs = std::min<std::int64_t>(2, r_.sft_epochs), .key = key(rehearsal)}, observe);
     });
     const std::int64_t steps = r_.sft_epochs * divided_up(t_.corpus.size(), r_.batch);
@@ -348,7 +367,7 @@ class rehearsal_of_run {
             one / 3 * static_cast<double>(divided_up(t_.reward.held_out_labels.response.size(), r_.batch)));
   }
   void learn_labels(policy& start, double judged) {
-    policy model(cpu_, pool_, start.model(), limits(), memories_.learning);
+    policy model = learner(start);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const std::int64_t batch = 2 * r_.dpo.batch, count = t_.reward.labels.response.size();
     const rlhf::labelled_responses some = first_labels(8 * batch);
@@ -365,7 +384,7 @@ class rehearsal_of_run {
             judged * static_cast<double>(divided_up(steps, every)));
   }
   void prefer(const char* name, policy& start, const rlhf::preference_pairs& pairs, std::int64_t count, double judged) {
-    policy model(cpu_, pool_, start.model(), limits(), memories_.learning);
+    policy model = learner(start);
     rlhf::parameter_update update{rlhf::constant_schedule{1e-6}};
     const rlhf::preference_pairs some = first(pairs, 8 * r_.dpo.batch);
     std::int64_t seen = 0;

@@ -146,6 +146,8 @@ struct recipe {
 /// A user's own pairs: a reward model and DPO, gently, because a few hundred pairs are soon learned by heart.
 [[nodiscard]] constexpr recipe pairs_recipe(bool quick) {
   recipe r;
+  r.sft_epochs = quick ? 1 : 2;
+  r.sft_rate = 3e-4;
   r.reward_epochs = quick ? 1 : 2;
   r.reward_rate = 3e-4;
   r.most_pairs = quick ? 64 : 0;

@@ -113,7 +113,9 @@ void declare(CLI::App& app, settings& s) {
 
   recipe& r = s.how;
   const char* const sizes = "How much of everything (the defaults depend on what is aligned)";
-  add("--sft-epochs", r.sft_epochs, "passes over the names")->check(some)->group(sizes);
+  add("--sft-epochs", r.sft_epochs, "passes over the names, or over the preferred responses of --pairs")
+      ->check(some)
+      ->group(sizes);
   add("--sft-rate", r.sft_rate, "learning rate")->check(positive)->group(sizes);
   add("--reward-epochs", r.reward_epochs, "passes of the reward model over its pairs")->check(some)->group(sizes);
   add("--reward-rate", r.reward_rate, "learning rate")->check(positive)->group(sizes);
@@ -214,7 +216,10 @@ void declare(CLI::App& app, settings& s) {
   add("--simpo-gamma", r.simpo_gamma, "margin")->check(non_negative)->group(methods);
   add("--orpo-beta", r.orpo_beta, "weight of the odds ratio")->check(positive)->group(methods);
   add("--drto-radius", r.drto_radius, "of the KL ball of weights, nats")->check(non_negative)->group(methods);
-  add("--drto-span", r.drto_span, "tokens weighed as one")->check(some)->group(methods);
+  add("--drto-unit", s.drto_unit, "what is weighed as one: a token, --drto-span tokens, or a response")
+      ->check(CLI::IsMember({"token", "span", "response"}))
+      ->group(methods);
+  add("--drto-span", r.drto_span, "tokens of a span")->check(some)->group(methods);
   add("--group-samples", r.group.samples, "responses to a prompt, of GRPO and its kin")
       ->check(CLI::Range(std::int64_t{2}, std::int64_t{1} << 20))
       ->group(methods);
@@ -240,6 +245,11 @@ void declare(CLI::App& app, settings& s) {
   add("--dvpo-advantage", s.dvpo_advantage,
       "of the frozen value: the next state's, one step, GAE, or GAE as the paper's authors released it")
       ->check(CLI::IsMember({"action_value", "one_step", "gae", "released"}))
+      ->group(methods);
+  add("--dvpo-labels", s.dvpo_labels,
+      "what the value learns of the responses of the pairs: 1 and -1 of those preferred and not, or the reward's "
+      "scores")
+      ->check(CLI::IsMember({"pairs", "scores"}))
       ->group(methods);
   add("--dvpo-lambda", r.dvpo.lambda, "of GAE")->check(CLI::Range(0.0, 1.0))->group(methods);
   add("--dvpo-epochs", r.dvpo.epochs, "passes of the value over the pairs")->check(some)->group(methods);
@@ -335,8 +345,10 @@ std::string contradiction(const settings& s) {
   if (!s.data.empty() && !s.model.empty()) return "--data is for the names model: it has no use beside --model";
   if (s.overoptimise && s.subject() != subject::stories)
     return needs("--overoptimise", "--lexicon (an exact reward to compare with)");
-  if (s.how.ppo.ptx > 0 && s.subject() != subject::names)
-    return "--ppo-ptx mixes in text that the start was fitted to, which only the names model brings along: wants 0";
+  if (s.how.ppo.ptx > 0 && s.subject() != subject::names &&
+      !(s.subject() == subject::pairs && contains(s.algorithms, "sft")))
+    return "--ppo-ptx mixes in text that the start was fitted to: the names, or with --algorithm sft the preferred "
+           "responses of --pairs; else it wants 0";
   if (s.resume && s.anew) return "--resume goes on and --anew starts again: give one";
   return {};
 }

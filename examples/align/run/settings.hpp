@@ -27,6 +27,8 @@ struct settings {
   std::string ppo_reward = "true";                       ///< what PPO learns from
   std::string ppo_recipe = "plain";                      ///< PPO's option set: plain, or PPO-max
   std::string rto_mode = "dense";                        ///< where RTO pays the DPO policy's rewards
+  std::string dvpo_labels = "pairs";                     ///< what its value learns
+  std::string drto_unit = "span";                        ///< what DRTO weighs as one
   std::string dvpo_advantage = "gae";                    ///< what DVPO makes of its frozen value
   double temperature = 1;                                ///< of the samples that policies learn from
   std::int64_t top_k = 0;                                ///< most probable tokens that those keep; 0: all

@@ -23,7 +23,8 @@ struct reward_data {
 struct task {
   subject what = subject::names;
   transformer_options shape = {};
-  std::vector<float> start = {};  ///< parameters of a pretrained model; empty: fitted to `corpus`
+  std::vector<float> start = {};  ///< parameters of a pretrained model; empty: drawn at random
+  /// What those are fitted to by SFT before anything else; empty: they are the start.
   rlhf::responses corpus = {}, corpus_held_out = {};
 
   /// The reward of a response, where it is a rule; else it is learned from these pairs.

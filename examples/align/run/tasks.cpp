@@ -44,9 +44,9 @@ std::function<bool(std::int32_t)> ends_with(const Text& text, std::int32_t vocab
 
 /// A pretrained model with its tokenizer.
 std::shared_ptr<const tokenizer> begin_with_model(const settings& s, task& t) {
-  if (names(s, "sft"))
+  if (names(s, "sft") && s.subject() != subject::pairs)
     throw std::invalid_argument(
-        "--algorithm sft: a pretrained model has had its own; it is a stage of the names model");
+        "--algorithm sft: there is no text to learn from; give --pairs, whose preferred responses it learns");
   model_file model = load_model(s.model);
   auto tokens = std::make_shared<const tokenizer>(load_tokenizer(s.tokenizer, model.options.vocabulary));
   t.shape = model.options;
@@ -61,6 +61,14 @@ std::shared_ptr<const tokenizer> begin_with_model(const settings& s, task& t) {
 rlhf::labelled_responses as_labels(const tokenised_labels& from) {
   rlhf::labelled_responses out{from.responses, {}, {}};
   for (const std::uint8_t desirable : from.desirable) out.label.push_back(desirable != 0 ? 1.0f : 0.0f);
+  return out;
+}
+
+/// What people like: the chosen responses of pairs, and those with a good label.
+rlhf::responses preferred(const rlhf::preference_pairs& pairs, const rlhf::labelled_responses& singles) {
+  rlhf::responses out = pairs.chosen;
+  for (std::int64_t i = 0; i < singles.response.size(); ++i)
+    if (singles.label[static_cast<std::size_t>(i)] > 0.5f) out.add(singles.response, i);
   return out;
 }
 
@@ -214,6 +222,10 @@ task pairs_task(const settings& s) {
   }
   if (std::ranges::all_of(t.reward.pairs.probability, [](float p) { return p == 1; }))
     t.reward.pairs.probability.clear();  // nobody voted
+  if (names(s, "sft")) {
+    t.corpus = preferred(t.reward.pairs, t.reward.labels);
+    t.corpus_held_out = preferred(t.reward.held_out, t.reward.held_out_labels);
+  }
   t.preference = pairs.pairs;
   if (pairs.pairs.chosen.size() > 0) t.algorithms.emplace_back("dpo");
   if (singles.responses.size() > 0) t.algorithms.emplace_back("kto");

@@ -44,6 +44,13 @@ pass_memories new_memories(const settings& s) {
           std::make_shared<pass_memory>(scoring_limits())};
 }
 
+void release(const pass_memories& all) {
+  for (pass_memory* of : {all.learning.get(), all.valuing.get(), all.scoring.get()}) of->release();
+#if defined(__GLIBC__)
+  ::malloc_trim(0);  // so that what was freed does not count any more
+#endif
+}
+
 parameter_storage storage_of(const settings& s) {
   return s.parameters == "bfloat16" ? parameter_storage::bfloat16 : parameter_storage::full;
 }
@@ -76,11 +83,21 @@ std::int64_t workshop::longest() const {
 
 policy& workshop::start() {
   if (!start_)
-    start_.emplace(subject.start.empty()
-                       ? fine_tune()
-                       : policy(cpu, pool, language_model<float>(subject.shape, subject.start, storage_of(asked)),
-                                limits(), scoring));
+    start_.emplace(subject.corpus.size() > 0 ? fine_tune() : policy(cpu, pool, first_model(), limits(), scoring));
   return *start_;
+}
+
+language_model<float> workshop::first_model() const {
+  return subject.start.empty() ? language_model<float>(subject.shape, key(initial), storage_of(asked))
+                               : language_model<float>(subject.shape, subject.start, storage_of(asked));
+}
+
+double workshop::loss_of(policy& model, const rlhf::responses& text) {
+  std::vector<float> logp(static_cast<std::size_t>(text.response_tokens()));
+  model.log_probs(text, logp);
+  double loss = 0;
+  for (const float x : logp) loss -= static_cast<double>(x) / static_cast<double>(logp.size());
+  return loss;
 }
 
 void workshop::begin_prompts() {
@@ -115,13 +132,20 @@ rlhf::prompt_list workshop::judged_prompts(std::int64_t n) {
 
 policy workshop::fine_tune() {
   if (done("sft")) return loaded("sft");
-  policy model(cpu, pool, language_model<float>(subject.shape, key(initial), storage_of(asked)), limits(), learning);
+  policy model(cpu, pool, first_model(), limits(), learning);
   const rlhf::loop_options order{.batch = sizes.batch, .epochs = sizes.sft_epochs, .key = key(sft_order)};
   const auto steps = rlhf::minibatches(subject.corpus.size(), order);
   rlhf::parameter_update update{
       rlhf::cosine_schedule{.rate = sizes.sft_rate, .warmup = 50, .total = steps, .final_rate = sizes.sft_rate / 100}};
   const std::vector<trained_part> parts{{"policy", model.parameters(), &update.optimiser}};
   rlhf::loop_options loop = order;
+  const bool pretrained = !subject.start.empty() && subject.corpus_held_out.size() > 0;
+  double before = 0;
+  if (pretrained) {
+    model.use(scoring);
+    results_.figures["sft_loss_before"] = before = loss_of(model, subject.corpus_held_out);
+    model.use(learning);
+  }
   loop.done = folder.restore("sft", parts).steps;
   progress_line line("sft", steps, "updates", loop.done);
   rlhf::train_supervised(cpu, model, update, subject.corpus, loop, [&](const rlhf::progress& p) {
@@ -130,12 +154,13 @@ policy workshop::fine_tune() {
     if (due(p.step) || p.step % (steps / order.epochs) == 0) save("sft", {p.step, 0}, parts);
   });
   model.use(scoring);
-  std::vector<float> logp(static_cast<std::size_t>(subject.corpus_held_out.response_tokens()));
-  model.log_probs(subject.corpus_held_out, logp);
-  double loss = 0;
-  for (const float x : logp) loss -= static_cast<double>(x) / static_cast<double>(logp.size());
-  results_.figures["sft_loss"] = loss;
-  if (!quiet) std::fprintf(stderr, "sft            held-out loss %.3f nats per token\n", loss);
+  if (subject.corpus_held_out.size() > 0) {
+    const double loss = loss_of(model, subject.corpus_held_out);
+    results_.figures["sft_loss"] = loss;
+    if (!quiet)
+      std::fprintf(stderr, "sft            held-out loss %.3f nats per token%s\n", loss,
+                   pretrained ? (", before " + number("%.3f", before)).c_str() : "");
+  }
   keep("sft", model);
   return model;
 }
@@ -327,10 +352,7 @@ void workshop::best_of_n() {
 }
 
 void workshop::count_memory() {
-  for (pass_memory* of : {learning.get(), valuing.get(), scoring.get()}) of->release();
-#if defined(__GLIBC__)
-  ::malloc_trim(0);  // so that what was freed before does not count
-#endif
+  release({learning, valuing, scoring});
   forget_peak_memory();
 }
 

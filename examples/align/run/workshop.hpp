@@ -51,6 +51,8 @@ struct pass_memories {
   std::shared_ptr<pass_memory> learning, valuing, scoring;
 };
 [[nodiscard]] pass_memories new_memories(const settings& s);
+/// Gives it back to the system, as is done before every method.
+void release(const pass_memories& all);
 
 /// How passes of all models read their parameters.
 [[nodiscard]] parameter_storage storage_of(const settings& s);
@@ -168,6 +170,10 @@ class workshop {
   /// Of the start's responses to the judged prompts, drawn with numbers of their own.
   [[nodiscard]] const std::vector<float>& scores_to_beat();
   void begin_prompts();
+  /// The pretrained model, or one drawn at random.
+  [[nodiscard]] language_model<float> first_model() const;
+  /// Nats per token.
+  [[nodiscard]] static double loss_of(policy& model, const rlhf::responses& text);
   [[nodiscard]] policy fine_tune();
   [[nodiscard]] rlhf::preference_pairs judged_pairs();
   void train_reward(const std::string& name, scalar_policy& model, const reward_data& data, int member);
