@@ -45,7 +45,8 @@ struct comparison {
 };
 
 /// Writes report.html, comparison.json, compare.csv (a line a label), curves.csv (means of all evaluations), report.json (all
-/// points) and, where settings were chosen, tuning.csv into `out`. Means over seeds have 95 % intervals of Student's t. The first label is what the others are compared with.
+/// points), preferences.csv where held-out preferences were ranked, and tuning.csv where settings were chosen, into `out`. Means
+/// over seeds have 95 % intervals of Student's t. The first label is what the others are compared with.
 void write_joined(const comparison& all, const std::string& out);
 
 }  // namespace align

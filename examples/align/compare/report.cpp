@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
@@ -443,62 +444,108 @@ class table_of_summaries {
   std::vector<summary> rows_;
 };
 
-/// How held-out preferences were ranked.
-ordered_json judged(page& out, const std::vector<group>& groups) {
-  ordered_json list = ordered_json::array();
-  std::vector<std::vector<std::string>> rows;
-  std::set<std::string> baselines;
-  for (const group& g : groups)
-    for (const auto& [name, first] : g.runs.front()->judged) {
-      const bool baseline = name == "bag of words";
-      if (baseline && !baselines.insert(name).second) continue;
-      std::vector<double> right, low, high, longer_wins, longer, shorter, error;
-      const auto add = [](const ordered_json& x, std::vector<double>& to) {
-        if (x.is_number()) to.push_back(x.get<double>());
-      };
-      for (const compared_curve* c : g.runs) {
-        const auto it = c->judged.find(name);
-        if (it == c->judged.end()) continue;
-        const ordered_json j = ordered_json::parse(it->second);
+/// How a label, or the word counts beside it, ranked the held-out preferences of each run.
+struct ranking {
+  std::string name, title;
+  std::map<std::uint64_t, ordered_json> by_seed;
+
+  /// A number of every run that has it: at `table`, `key`.
+  [[nodiscard]] std::map<std::uint64_t, double> numbers(const char* table, const char* key) const {
+    std::map<std::uint64_t, double> out;
+    for (const auto& [seed, j] : by_seed)
+      if (const auto at = j.find(table); at != j.end() && at->contains(key) && (*at)[key].is_number())
+        out[seed] = (*at)[key].get<double>();
+    return out;
+  }
+  [[nodiscard]] spread of(const char* table, const char* key, double scale = 1) const {
+    std::vector<double> out;
+    for (const auto& [seed, x] : numbers(table, key)) out.push_back(scale * x);
+    return spread_of(out);
+  }
+  /// What is right here less what is right there, on the same held-out pairs.
+  [[nodiscard]] spread ahead_of(const ranking& other, double scale = 1) const {
+    std::vector<double> out;
+    const auto theirs = other.numbers("accuracy", "share");
+    for (const auto& [seed, x] : numbers("accuracy", "share"))
+      if (const auto at = theirs.find(seed); at != theirs.end()) out.push_back(scale * (x - at->second));
+    return spread_of(out);
+  }
+};
+std::vector<ranking> rankings_of(const std::vector<group>& groups) {
+  std::vector<ranking> out;
+  ranking counted{"bag of words", "bag of words", {}};
+  for (const group& g : groups) {
+    std::map<std::string, ranking> own;
+    for (const compared_curve* c : g.runs)
+      for (const auto& [name, text] : c->judged) {
+        ordered_json j = ordered_json::parse(text);
         if (!j.contains("accuracy")) continue;
-        add(j["accuracy"]["share"], right);
-        add(j["accuracy"]["low"], low);
-        add(j["accuracy"]["high"], high);
-        add(j["longer_wins"]["share"], longer_wins);
-        add(j["longer_chosen"]["share"], longer);
-        add(j["shorter_chosen"]["share"], shorter);
-        add(j["calibration"]["ece"], error);
+        if (name == counted.name) {
+          counted.by_seed.emplace(c->seed, std::move(j));  // the same for every label
+        } else {
+          ranking& r = own.try_emplace(name, ranking{g.label, g.title, {}}).first->second;
+          r.by_seed.emplace(c->seed, std::move(j));
+        }
       }
-      if (right.empty()) continue;
-      const auto percent = [](std::vector<double> x) {
-        for (double& v : x) v *= 100;
-        return spread_of(x);
-      };
-      rows.push_back({escaped(baseline ? name : g.title), std::to_string(right.size()), shown(percent(right), 1),
-                      fixed(percent(low).mean, 1) + " – " + fixed(percent(high).mean, 1),
-                      shown(percent(longer_wins), 1), shown(percent(longer), 1), shown(percent(shorter), 1),
-                      shown(spread_of(error), 3)});
-      list.push_back({{"method", baseline ? name : g.label},
-                      {"accuracy", json_of(spread_of(right))},
-                      {"low", json_of(spread_of(low))},
-                      {"high", json_of(spread_of(high))},
-                      {"longer_wins", json_of(spread_of(longer_wins))},
-                      {"longer_chosen", json_of(spread_of(longer))},
-                      {"shorter_chosen", json_of(spread_of(shorter))},
-                      {"calibration_error", json_of(spread_of(error))}});
-    }
-  if (rows.empty()) return list;
+    for (auto& [name, r] : own) out.push_back(std::move(r));
+  }
+  if (!counted.by_seed.empty()) out.push_back(std::move(counted));
+  return out;
+}
+void judged(page& out, const std::vector<ranking>& all) {
   out.heading("Held-out preferences");
   out.paragraph(
       "How often the preferred response is ranked first, in %: mean and 95&nbsp;% interval (Student) over the seeds, "
-      "and the "
-      "mean of the "
-      "runs' own binomial intervals, which say how sure a run is of the data that it was judged by; what choosing the "
-      "longer one "
-      "would get; the accuracy where the preferred one is the longer and where it is the shorter; the calibration "
-      "error.");
-  out.table({"", "runs", "right", "binomial", "longer wins", "if longer", "if shorter", "calibration error"}, rows);
+      "the "
+      "mean of the runs' own binomial intervals, which say how sure a run is of the data that it was judged by, and "
+      "what "
+      "is more or less than the first one gets on the same pairs; what choosing the longer one would get; the accuracy "
+      "where the preferred one is the longer and where it is the shorter; the calibration error, and the mean of -log "
+      "of "
+      "the probability of what was preferred (a coin: 0.693).");
+  std::vector<std::vector<std::string>> rows;
+  for (const ranking& r : all)
+    rows.push_back({escaped(r.title), std::to_string(r.by_seed.size()), shown(r.of("accuracy", "share", 100), 1),
+                    fixed(r.of("accuracy", "low", 100).mean, 1) + " – " + fixed(r.of("accuracy", "high", 100).mean, 1),
+                    r.name == all.front().name ? "–" : shown(r.ahead_of(all.front(), 100), 1),
+                    shown(r.of("longer_wins", "share", 100), 1), shown(r.of("longer_chosen", "share", 100), 1),
+                    shown(r.of("shorter_chosen", "share", 100), 1), shown(r.of("calibration", "ece"), 3),
+                    shown(r.of("calibration", "nll"), 3)});
+  out.table({"", "runs", "right", "binomial", "less the first's", "longer wins", "if longer", "if shorter",
+             "calibration error", "nats a pair"},
+            rows);
+}
+ordered_json judged_json(const std::vector<ranking>& all) {
+  ordered_json list = ordered_json::array();
+  for (const ranking& r : all)
+    list.push_back({{"method", r.name},
+                    {"accuracy", json_of(r.of("accuracy", "share"))},
+                    {"low", json_of(r.of("accuracy", "low"))},
+                    {"high", json_of(r.of("accuracy", "high"))},
+                    {"accuracy_difference", json_of(r.ahead_of(all.front()))},
+                    {"longer_wins", json_of(r.of("longer_wins", "share"))},
+                    {"longer_chosen", json_of(r.of("longer_chosen", "share"))},
+                    {"shorter_chosen", json_of(r.of("shorter_chosen", "share"))},
+                    {"calibration_error", json_of(r.of("calibration", "ece"))},
+                    {"nll", json_of(r.of("calibration", "nll"))},
+                    {"temperature", json_of(r.of("calibration", "temperature"))}});
   return list;
+}
+std::string judged_csv(const std::vector<ranking>& all) {
+  std::ostringstream out;
+  out << "method,runs";
+  constexpr const char* columns[] = {"accuracy",       "accuracy_difference", "longer_wins", "longer_chosen",
+                                     "shorter_chosen", "calibration_error",   "nll",         "temperature"};
+  for (const char* name : columns) out << ',' << name << ',' << name << "_interval";
+  out << ",binomial_low,binomial_high\n";
+  for (const ranking& r : all)
+    out << r.name << ',' << r.by_seed.size() << ',' << mean_and_half(r.of("accuracy", "share")) << ','
+        << mean_and_half(r.ahead_of(all.front())) << ',' << mean_and_half(r.of("longer_wins", "share")) << ','
+        << mean_and_half(r.of("longer_chosen", "share")) << ',' << mean_and_half(r.of("shorter_chosen", "share")) << ','
+        << mean_and_half(r.of("calibration", "ece")) << ',' << mean_and_half(r.of("calibration", "nll")) << ','
+        << mean_and_half(r.of("calibration", "temperature")) << ',' << r.of("accuracy", "low").mean << ','
+        << r.of("accuracy", "high").mean << '\n';
+  return out.str();
 }
 
 std::string words_of(const tried& t) {
@@ -600,7 +647,8 @@ void write_joined(const comparison& all, const std::string& out_folder) {
         "dashed line "
         "needs no training: draw n, keep the best.</small>");
   }
-  const ordered_json preferences = judged(out, groups);
+  const std::vector<ranking> preferences = rankings_of(groups);
+  if (!preferences.empty()) judged(out, preferences);
   if (!all.tuning.empty()) tuned(out, all);
   out.heading("Runs");
   std::string which;
@@ -613,11 +661,12 @@ void write_joined(const comparison& all, const std::string& out_folder) {
                        {"unit", all.unit},
                        {"seeds", seeds},
                        {"methods", found.json()},
-                       {"preferences", preferences}};
+                       {"preferences", judged_json(preferences)}};
   if (!all.tuning.empty()) {
     json["tuning"] = tuning_json(all);
     save_file(folder / "tuning.csv", tuning_csv(all));
   }
+  if (!preferences.empty()) save_file(folder / "preferences.csv", judged_csv(preferences));
   save_file(folder / "report.json", points.dump(1) + "\n");
   save_file(folder / "comparison.json", json.dump(1) + "\n");
   save_file(folder / "compare.csv", found.csv());
