@@ -44,12 +44,13 @@ awk -F, -v deviation="$deviation" '
 
 # Killed again and again, the times between growing, until one gets to the end.
 tiny=(--quick --threads 2 --iterations 2 --prompts 16 --judged 32 --frontier 64 --preference-pairs 128 --sft-epochs 1
-  --reward-pairs 512 --ppo-minibatch 16)
-"$align" "${tiny[@]}" --algorithm "$names" --out "$work/straight" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+  --reward-pairs 512)
+minibatch=(--ppo-minibatch 16)
+"$align" "${tiny[@]}" "${minibatch[@]}" --algorithm "$names" --out "$work/straight" >"$work/log" 2>&1 || die "$(cat "$work/log")"
 milliseconds=150
 kills=0
 until [[ $kills == 200 ]]; do
-  "$align" "${tiny[@]}" --algorithm "$names" --resume --out "$work/killed" >"$work/log" 2>&1 &
+  "$align" "${tiny[@]}" "${minibatch[@]}" --algorithm "$names" --resume --out "$work/killed" >"$work/log" 2>&1 &
   child=$!
   sleep "$(awk -v t=$milliseconds 'BEGIN { printf "%.3f", t / 1000 }')"
   if ! kill -9 $child 2>/dev/null; then
@@ -88,7 +89,7 @@ done
 [[ $(cat "$work"/variant-*/curves.csv | grep -E '^(drto|dvpo),1,2,' | sort -u | wc -l) == ${#variants[@]} ]] || die "an option changes nothing"
 
 # PPO-max with text that it must not forget, killed after its first iteration: the running scale of its scores goes on too.
-scaled=("${tiny[@]}" --iterations 6 --algorithm ppo --ppo-recipe max --ppo-ptx 0.5 --stop-kl 0.05)
+scaled=("${tiny[@]}" "${minibatch[@]}" --iterations 6 --algorithm ppo --ppo-recipe max --ppo-ptx 0.5 --stop-kl 0.05)
 "$align" "${scaled[@]}" --out "$work/max" >"$work/log" 2>&1 || die "$(cat "$work/log")"
 grep -q '^ppo,2,loss/ptx_avg,' "$work/max/metrics.csv" || die "no text is mixed in"
 ! grep -q '^ppo,1,loss/policy_avg,' "$work/max/metrics.csv" || die "the critic is not first"
@@ -119,11 +120,17 @@ refuses() {  # expected words, command...
   if said=$("$@" 2>&1); then die "accepted: $*"; fi
   grep -qF -- "$words" <<<"$said" || die "'$said' does not say '$words'"
 }
+# An option that nothing here reads is a mistake.
+refuses "it is of ppo" "$align" --algorithm rto --ppo-reward learned --out "$work/none"
+refuses "--temperature has no effect on dpo, kto" "$align" --algorithm dpo,kto --temperature 0.7 --out "$work/none"
+refuses "--sampler has no effect" "$align" --sampler pilaf --out "$work/none"
+"$align" --sampler pilaf --algorithm online_dpo --print-config >"$work/config.toml"
+"$align" --config "$work/config.toml" --algorithm ppo --print-config >"$work/log" || die "settings in a file may be of others: $(cat "$work/log")"
 refuses "--sampler" "$align" --sampler nobody --out "$work/none"
 refuses "--reward-loss" "$align" --reward-loss none --out "$work/none"
 refuses "--ppo-recipe" "$align" --ppo-recipe best --out "$work/none"
 refuses "--most-kl" "$align" --most-kl=-1 --out "$work/none"
-"$align" "${tiny[@]}" --algorithm "$names" --plan --out "$work/none" >"$work/plan" 2>"$work/log" || die "$(cat "$work/log")"
+"$align" "${tiny[@]}" "${minibatch[@]}" --algorithm "$names" --plan --out "$work/none" >"$work/plan" 2>"$work/log" || die "$(cat "$work/log")"
 for method in "${all[@]}"; do
   [[ $method == sft || $method == reward_model ]] || grep -q "^$method " "$work/plan" || die "no line for $method in the plan: $(cat "$work/plan")"
 done

@@ -160,6 +160,10 @@ done
 
 # Names that are wrong.
 refuses 'the nearest is `rto`' "$align" compare --algorithms ppo,rtoo --out none
+refuses '`dpo:ppo-rate=1`: --ppo-rate has no effect on dpo' "$align" compare --algorithms ppo,dpo:ppo-rate=1 --out none
+refuses '--rebel-eta has no effect on ppo, dpo; it is of rebel' "$align" compare --algorithms ppo,dpo --rebel-eta 2 --out none
+refuses 'has no effect on dpo' "$align" compare --algorithms ppo,dpo --tries ppo:rate=1e-4,dpo:ppo-rate=1e-4 --tuning-seeds 9 --out none
+refuses '--rebel-eta has no effect' "$align" values --rebel-eta 2 --out none
 refuses 'the nearest is `rto-mode`' "$align" compare --algorithms rto:mod=semi --out none
 refuses 'rto-mode' "$align" compare --algorithms rto:mode=sami --out none
 refuses 'has no value' "$align" compare --algorithms rto:mode --out none

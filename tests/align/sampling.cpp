@@ -402,6 +402,30 @@ TEST_CASE("a policy says how concentrated it is at every token, in passes of any
   }
 }
 
+TEST_CASE(
+    "sequences longer than the context are refused by name, or their prompts read from further on where that is asked "
+    "for") {
+  rlhf::reference_backend cpu;
+  rlhf::thread_pool pool(1);
+  align::language_policy<rlhf::reference_backend> policy(cpu, pool, model<float>());
+  rlhf::responses batch, shorter;
+  batch.add(std::vector<std::int32_t>{0, 3}, std::vector<std::int32_t>{4, 5});
+  const std::vector<std::int32_t> prompt(39, 2), response{4, 5, 6};
+  batch.add(prompt, response);
+  std::vector<float> logp(5), cut(5), want(5);
+  CHECK_THROWS_WITH(policy.log_probs(batch, logp),
+                    "language_policy: prompt and response 1 have 42 tokens, the context is 40");
+  CHECK_THROWS_WITH(policy.log_square_sums(batch, logp),
+                    "language_policy: prompt and response 1 have 42 tokens, the context is 40");
+  CHECK_FALSE(policy.cut_prompts(true));
+  policy.log_probs(batch, cut);
+  CHECK(policy.cut_prompts(false));
+  shorter.add(batch.prompt(0), batch.response(0));
+  shorter.add(batch.prompt(1).subspan(2), response);
+  policy.log_probs(shorter, want);
+  CHECK(cut == want);
+}
+
 TEST_CASE("prompts that begin alike are read once, with the bits of one at a time") {
   const auto m = model<float>();
   const language_model<float> second(sizes, rlhf::random_key{.seed = 6});
@@ -493,7 +517,8 @@ TEST_CASE("misuse of the sampler is refused") {
   CHECK_NOTHROW(with({0}, {}));
   CHECK_THROWS_AS(with({}, {}), std::invalid_argument);
   CHECK_THROWS_AS(with({13}, {}), std::invalid_argument);
-  CHECK_THROWS_AS(with(std::vector<std::int32_t>(40), {}), std::invalid_argument);
+  CHECK_THROWS_WITH(with(std::vector<std::int32_t>(40), {}),
+                    "sample: prompt 0 has 40 tokens and leaves no room in the context of 40");
   CHECK_THROWS_AS(with({0}, {.samples = 0}), std::invalid_argument);
   CHECK_THROWS_AS(with({0}, {.temperature = -1}), std::invalid_argument);
   CHECK_THROWS_AS(with({0}, {.temperature = std::nan("")}), std::invalid_argument);

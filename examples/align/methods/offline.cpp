@@ -12,8 +12,14 @@
 namespace align {
 namespace {
 
-/// How the implicit reward beta log(pi / pi_start) of a policy ranks the held-out pairs.
-void implicit_accuracy(workshop& w, const std::string& method, policy& model, double beta) {
+/// The log-probability of a response, sums over its tokens.
+struct scored_response {
+  double logp, ref_logp, tokens;
+};
+
+/// How a policy ranks the held-out pairs by the reward that its loss takes it for: `implicit(scored_response)`, as a logit.
+template <class Implicit>
+void implicit_accuracy(workshop& w, const std::string& method, policy& model, const Implicit& implicit) {
   const rlhf::preference_pairs& held_out = w.subject.reward.held_out;
   if (!w.subject.judge_pairs || held_out.chosen.size() == 0) return;
   const uncounted these = w.judging();
@@ -23,20 +29,24 @@ void implicit_accuracy(workshop& w, const std::string& method, policy& model, do
     model.log_probs(r, logp);
     w.start().log_probs(r, ref);
     for (std::size_t i = 0; i < out.size(); ++i) {
-      double sum = 0;
-      for (auto k = static_cast<std::size_t>(r.response_offsets()[i]);
-           k < static_cast<std::size_t>(r.response_offsets()[i + 1]); ++k)
-        sum += static_cast<double>(logp[k]) - static_cast<double>(ref[k]);
-      out[i] = static_cast<float>(beta * sum);
+      const auto begin = static_cast<std::size_t>(r.response_offsets()[i]),
+                 end = static_cast<std::size_t>(r.response_offsets()[i + 1]);
+      scored_response one{0, 0, std::max(1.0, static_cast<double>(end - begin))};
+      for (std::size_t k = begin; k < end; ++k) {
+        one.logp += static_cast<double>(logp[k]);
+        one.ref_logp += static_cast<double>(ref[k]);
+      }
+      out[i] = static_cast<float>(implicit(one));
     }
     return out;
   };
   w.results().tables[method] = w.subject.judge_pairs(scores(held_out.chosen), scores(held_out.rejected));
 }
 
-/// Any loss of pairs; `beta` scales the implicit reward.
-template <class Loss>
-policy learn_pairs(workshop& w, const std::string& method, const dpo_recipe& how, const Loss& loss, double beta) {
+/// Any loss of pairs; `implicit` is the reward that its policy stands for (implicit_accuracy).
+template <class Loss, class Implicit>
+policy learn_pairs(workshop& w, const std::string& method, const dpo_recipe& how, const Loss& loss,
+                   const Implicit& implicit) {
   if (w.done(method)) return w.loaded(method);
   policy model = w.copy();
   const rlhf::preference_pairs& pairs = w.pairs();
@@ -48,13 +58,19 @@ policy learn_pairs(workshop& w, const std::string& method, const dpo_recipe& how
              pairs.chosen.response_tokens() + pairs.rejected.response_tokens());
   loop.done = way.at().steps;
   rlhf::train_preference(w.cpu, model, w.start(), update, pairs, loop, loss, way);
-  implicit_accuracy(w, method, model, beta);
+  implicit_accuracy(w, method, model, implicit);
   way.finish();
   model.use(w.scoring);  // who goes on with it reads it only
   return model;
 }
 
-/// Any loss of single responses.
+/// beta log(pi / pi_start).
+struct log_ratio {
+  double beta;
+  double operator()(const scored_response& y) const { return beta * (y.logp - y.ref_logp); }
+};
+
+/// Any loss of single responses. KTO puts them behind each other's prompts.
 template <class Loss>
 void learn_labels(workshop& w, const std::string& method, const rlhf::labelled_responses& data, const Loss& loss) {
   if (w.done(method)) return;
@@ -66,34 +82,41 @@ void learn_labels(workshop& w, const std::string& method, const rlhf::labelled_r
   course way(w, method, model, {{"policy", model.parameters(), &update.optimiser}}, steps, loop.epochs,
              data.response.response_tokens());
   loop.done = way.at().steps;
+  model.cut_prompts(true);
+  const bool before = w.start().cut_prompts(true);
   rlhf::train_unpaired(w.cpu, model, w.start(), update, data, loop, loss, way);
+  w.start().cut_prompts(before);
   way.finish();
 }
 
 }  // namespace
 
 policy learn_dpo(workshop& w, const std::string& method, const dpo_recipe& how) {
-  return learn_pairs(w, method, how, rlhf::dpo{.beta = how.beta}, how.beta);
+  return learn_pairs(w, method, how, rlhf::dpo{.beta = how.beta}, log_ratio{how.beta});
 }
 void dpo(workshop& w) { (void)learn_dpo(w, "dpo", w.sizes.dpo); }
 
 void ipo(workshop& w) {
   const double beta = w.sizes.ipo_beta;
-  (void)learn_pairs(w, "ipo", w.sizes.dpo, rlhf::preference_loss<rlhf::ipo>{{.beta = beta}}, beta);
+  // Its optimum has p = 1/2 + beta h for a mean log-ratio that is h apart: to first order the logistic law of 4 beta h.
+  (void)learn_pairs(w, "ipo", w.sizes.dpo, rlhf::preference_loss<rlhf::ipo>{{.beta = beta}},
+                    [=](const scored_response& y) { return 4 * beta * (y.logp - y.ref_logp) / y.tokens; });
 }
 void simpo(workshop& w) {
   const rlhf::simpo objective{.beta = w.sizes.simpo_beta, .gamma = w.sizes.simpo_gamma};
-  (void)learn_pairs(w, "simpo", w.sizes.dpo, rlhf::preference_loss<rlhf::simpo>{objective}, objective.beta);
+  (void)learn_pairs(w, "simpo", w.sizes.dpo, rlhf::preference_loss<rlhf::simpo>{objective},
+                    [=](const scored_response& y) { return objective.beta * y.logp / y.tokens; });
 }
 void orpo(workshop& w) {
   const double beta = w.sizes.orpo_beta;
+  // Log-odds of the mean probability of a token.
   (void)learn_pairs(w, "orpo", w.sizes.dpo, rlhf::preference_loss<rlhf::orpo>{{.beta = beta}, {}, {.weight = 1}, {}},
-                    beta);
+                    [](const scored_response& y) { return y.logp / y.tokens - rlhf::log1mexp(y.logp / y.tokens); });
 }
 
 void wpo(workshop& w) {
   const rlhf::wpo weighed{rlhf::preference_loss<rlhf::dpo_sigmoid>{{.beta = w.sizes.dpo.beta}}};
-  (void)learn_pairs(w, "wpo", w.sizes.dpo, weighed, w.sizes.dpo.beta);
+  (void)learn_pairs(w, "wpo", w.sizes.dpo, weighed, log_ratio{w.sizes.dpo.beta});
 }
 
 void kto(workshop& w) { learn_labels(w, "kto", w.labels(), rlhf::unpaired_loss{rlhf::kto{.beta = w.sizes.dpo.beta}}); }

@@ -60,11 +60,11 @@ struct guiding_policy {
 template <class Algorithm>
 void proximal(workshop& w, const proximal_options& o, const Algorithm& algorithm, policy* guide) {
   policy model = w.copy();
-  scalar_policy critic = w.new_critic();
+  constexpr bool scales = requires { algorithm.scale; };
+  scalar_policy critic = scales ? w.critic_of_reward() : w.new_critic();  // PPO-max's is the reward model at first
   const ppo_recipe& how = w.sizes.ppo;
   rlhf::parameter_update actor_update{rlhf::constant_schedule{how.rate * o.rate_scale}, {{.weight_decay = 0}}};
   rlhf::parameter_update critic_update{rlhf::constant_schedule{how.critic_rate}, {{.weight_decay = 0}}};
-  constexpr bool scales = requires { algorithm.scale; };
   const reward_function& learned_from = o.proxy == nullptr ? w.reward() : *o.proxy;
   rlhf::running_reward scaled(learned_from);
   std::vector<double*> counted;

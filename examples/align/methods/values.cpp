@@ -127,6 +127,7 @@ void vineppo(workshop& w) {
   rlhf::parameter_update update{rlhf::constant_schedule{how.rate}, {{.weight_decay = 0}}};
   course way(w, "vineppo", model, {{"policy", model.parameters(), &update.optimiser}});
   rlhf::vineppo algorithm{.rollouts = w.sizes.vine.rollouts, .kl_in_return = how.kl};
+  algorithm.penalty.term.coefficient = 0;  // the KL is paid for once
   rlhf::train_vineppo(
       w.cpu, algorithm, going_on, w.start(), w.reward(), update,
       [&](std::int64_t i) {

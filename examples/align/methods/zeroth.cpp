@@ -13,6 +13,7 @@ void perturb(workshop& w, const std::string& method, std::int64_t block) {
   rlhf::bradley_terry_judge who(w.reward());
   const rlhf::zpg algorithm{.radius = w.sizes.zeroth.radius,
                             .block = block,
+                            .votes = w.sizes.zeroth.votes,
                             .directions = w.sizes.zeroth.directions,
                             .kl_coefficient = w.sizes.ppo.kl};
   rlhf::train_zeroth_order(

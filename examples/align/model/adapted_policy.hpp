@@ -68,7 +68,7 @@ class adapted_policy {
   }
   void log_probs_and_values(const rlhf::responses& r, std::span<float> logp, std::span<float> value) {
     merge();
-    last_ = fitted(r, on_.model().net.options().context);
+    last_ = r;
     std::size_t done = 0;
     const activation_storage keep = kept_of(last_, memory_->limits);
     in_parts(last_, at_once(keep, memory_->limits), [&](std::int64_t first, std::int64_t last) {

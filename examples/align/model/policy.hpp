@@ -124,8 +124,7 @@ void logits_to_gradient(Backend& backend, const model_batch& part, std::span<con
                                            logits));
 }
 
-/// The same responses, their prompts read from further on where prompt and response together are longer than the context
-/// (KTO puts responses behind prompts that they were not cut for).
+/// The same responses, their prompts read from further on where prompt and response together are longer than the context.
 [[nodiscard]] inline rlhf::responses fitted(const rlhf::responses& batch, std::int64_t context) {
   const auto size = [&](std::int64_t i) {
     return static_cast<std::int64_t>(batch.prompt(i).size() + batch.response(i).size());
@@ -172,9 +171,13 @@ class language_policy {
 
   [[nodiscard]] std::int32_t end_token() const { return limits_.end_token; }
 
+  /// From now on prompts are read from further on where they and their responses are longer than the context, instead of
+  /// being refused: KTO puts responses behind prompts that they were not cut for. Returns how it was before.
+  bool cut_prompts(bool cut) { return std::exchange(cuts_, cut); }
+
   void log_probs(const rlhf::responses& batch, std::span<float> out) {
     memory_->count_model(model_.parameters);
-    last_ = fitted(batch, model_.net.options().context);
+    last_ = as_read(batch);
     std::size_t done = 0;
     const activation_storage keep = kept_of(last_, memory_->limits);
     in_parts(last_, at_once(keep, memory_->limits), [&](std::int64_t first, std::int64_t last) {
@@ -186,7 +189,7 @@ class language_policy {
 
   /// log sum_v pi(v)^2 of every state, which WPO weighs by; no gradient goes through it.
   void log_square_sums(const rlhf::responses& batch, std::span<float> out) {
-    const rlhf::responses all = fitted(batch, model_.net.options().context);
+    const rlhf::responses all = as_read(batch);
     const std::int64_t vocabulary = model_.net.options().vocabulary;
     std::size_t done = 0;
     in_parts(all, at_once(activation_storage::none, memory_->limits), [&](std::int64_t first, std::int64_t last) {
@@ -223,7 +226,7 @@ class language_policy {
   /// What those responses were drawn from, if `sample` drew them; false, and nothing is written: from the policy itself.
   [[nodiscard]] bool describe_sampling(const rlhf::responses& batch, std::span<float> logp, std::span<float> mass) {
     if (law_.plain()) return false;
-    const rlhf::responses all = fitted(batch, model_.net.options().context);
+    const rlhf::responses all = as_read(batch);
     const std::int64_t vocabulary = model_.net.options().vocabulary;
     std::size_t done = 0;
     in_parts(all, at_once(activation_storage::none, memory_->limits), [&](std::int64_t first, std::int64_t last) {
@@ -290,10 +293,22 @@ class language_policy {
     return out;
   }
 
+  [[nodiscard]] rlhf::responses as_read(const rlhf::responses& batch) const {
+    const std::int64_t context = model_.net.options().context;
+    if (cuts_) return fitted(batch, context);
+    for (std::int64_t i = 0; i < batch.size(); ++i)
+      if (const auto size = static_cast<std::int64_t>(batch.prompt(i).size() + batch.response(i).size());
+          size > context)
+        throw std::invalid_argument("language_policy: prompt and response " + std::to_string(i) + " have " +
+                                    std::to_string(size) + " tokens, the context is " + std::to_string(context));
+    return batch;
+  }
+
   Backend* backend_;
   rlhf::thread_pool* pool_;
   language_model<float> model_;
   sampling_limits limits_;
+  bool cuts_ = false;
   sampling_law law_ = {};
   std::vector<float> gradient_;
   std::shared_ptr<pass_memory> memory_;

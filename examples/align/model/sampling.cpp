@@ -16,7 +16,7 @@ namespace align {
 
 namespace {
 
-[[noreturn]] void refuse(const char* what) { throw std::invalid_argument(std::string("sample: ") + what); }
+[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument("sample: " + what); }
 
 /// One model's part in drawing some sequences: its activations of a position, and its cache.
 template <class Scalar>
@@ -386,7 +386,9 @@ rollout<Scalar> sample(rlhf::thread_pool& pool, const language_model<Scalar>& mo
   work.batch = std::min<std::ptrdiff_t>(options.batch, sequences);
   for (std::ptrdiff_t s = 0; s < sequences; s += options.samples) {
     if (work.prompt_length(s) < 1) refuse("a prompt is empty");
-    if (work.prompt_length(s) >= work.n.context) refuse("a prompt leaves no room in the context");
+    if (work.prompt_length(s) >= work.n.context)
+      refuse("prompt " + std::to_string(work.prompt_of(s)) + " has " + std::to_string(work.prompt_length(s)) +
+             " tokens and leaves no room in the context of " + std::to_string(work.n.context));
     if (work.prompt_length(s) >= work.limit(s)) refuse("a prompt is as long as its longest sequence");
     work.longest = std::max<std::ptrdiff_t>(work.longest, work.limit(s));
   }

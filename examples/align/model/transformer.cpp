@@ -16,7 +16,7 @@ namespace {
 /// Partial gradients that a backward pass adds up, and so the threads that it can use.
 constexpr std::ptrdiff_t gradient_parts = 16;
 
-[[noreturn]] void refuse(const char* what) { throw std::invalid_argument(std::string("transformer: ") + what); }
+[[noreturn]] void refuse(const std::string& what) { throw std::invalid_argument("transformer: " + what); }
 
 template <class Scalar>
 std::int64_t bytes_of(std::ptrdiff_t activations, std::ptrdiff_t exact, activation_storage keep) {
@@ -142,7 +142,9 @@ void transformer<Scalar>::forward(rlhf::thread_pool& pool, std::span<const Scala
   for (std::size_t i = 0; i + 1 < batch.offsets.size(); ++i) {
     const std::int64_t length = batch.offsets[i + 1] - batch.offsets[i];
     if (length < 0) refuse("offsets must not decrease");
-    if (length > options_.context) refuse("a sequence is longer than the context");
+    if (length > options_.context)
+      refuse("sequence " + std::to_string(i) + " has " + std::to_string(length) + " tokens, the context is " +
+             std::to_string(options_.context));
   }
   for (const std::int32_t token : batch.tokens)
     if (token < 0 || token >= options_.vocabulary) refuse("a token is outside the vocabulary");

@@ -23,6 +23,7 @@ struct algorithm_entry {
   const char* title;
   const char* source;
   const char* defaults;
+  const char* options;  ///< that it reads, of those that are not everyone's; a star ends a word that many begin with
   const char* color;
   unsigned needs;
   void (*run)(workshop&);  ///< null: a stage that comes before all methods, alone
@@ -33,6 +34,8 @@ struct algorithm_entry {
 /// The one of this name, null where there is none.
 [[nodiscard]] const algorithm_entry* find_algorithm(const std::string& name);
 [[nodiscard]] std::vector<std::string> algorithm_names();
+/// Whether an option of the methods, without dashes in front, means anything to it.
+[[nodiscard]] bool reads(const algorithm_entry& a, const std::string& option);
 
 /// A choice that an option offers.
 struct choice_entry {

@@ -372,11 +372,14 @@ class rehearsal_of_run {
     const std::int64_t batch = 2 * r_.dpo.batch, count = t_.reward.labels.response.size();
     const rlhf::labelled_responses some = first_labels(8 * batch);
     std::int64_t seen = 0;
+    model.cut_prompts(true);
+    const bool before = start.cut_prompts(true);
     const double one = of_update(seen, [&](auto&& observe) {
       rlhf::train_unpaired(cpu_, model, start, update, some,
                            {.batch = std::min(batch, some.response.size()), .epochs = 2, .key = key(rehearsal)},
                            rlhf::unpaired_loss{rlhf::kto{}}, observe);
     });
+    start.cut_prompts(before);
     const std::int64_t steps = r_.dpo.epochs * divided_up(count, batch),
                        every = std::max<std::int64_t>(1, steps / r_.iterations);
     add("kto", steps,

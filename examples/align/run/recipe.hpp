@@ -65,6 +65,7 @@ struct zeroth_recipe {
   double rate = 1e-4, radius = 1;
   std::int64_t directions = 4;
   std::int64_t block = 256;  ///< coordinates
+  std::int64_t votes = 16;   ///< that the judge gives on each pair
 };
 
 /// The defaults are those of the names model.

@@ -191,7 +191,8 @@ void declare(CLI::App& app, settings& s) {
   add("--ppo-recipe", s.ppo_recipe,
       "max: PPO-max of Zheng et al. 2023, arXiv 2307.04964: scores on their running scale (so that --ppo-kl is a price "
       "in "
-      "deviations), lambda 0.9, advantages not whitened, the critic alone in the first eighth of the iterations")
+      "deviations), lambda 0.9, advantages not whitened, the critic alone in the first eighth of the iterations and, "
+      "where there is a reward model, begun as that")
       ->check(CLI::IsMember({"plain", "max"}))
       ->group(methods);
   add("--ppo-ptx", r.ppo.ptx,
@@ -261,6 +262,9 @@ void declare(CLI::App& app, settings& s) {
   add("--zeroth-rate", r.zeroth.rate, "learning rate of ZPG and ZBCPG")->check(positive)->group(methods);
   add("--zeroth-radius", r.zeroth.radius, "length of a perturbation")->check(positive)->group(methods);
   add("--zeroth-directions", r.zeroth.directions, "perturbations of an update")->check(some)->group(methods);
+  add("--zeroth-votes", r.zeroth.votes, "votes on each pair, drawn from the judge's law; 0: the law itself")
+      ->check(none_or_some)
+      ->group(methods);
   add("--zeroth-block", r.zeroth.block, "coordinates that ZBCPG perturbs at once")->check(some)->group(methods);
 }
 
@@ -351,6 +355,44 @@ std::string contradiction(const settings& s) {
            "responses of --pairs; else it wants 0";
   if (s.resume && s.anew) return "--resume goes on and --anew starts again: give one";
   return {};
+}
+
+/// Which of some options mean nothing to any of some algorithms: why, empty where none does. Options of everyone are fine.
+std::string without_effect(const std::vector<std::string>& options, const std::vector<std::string>& algorithms) {
+  const auto read_by = [&](const std::string& option, const auto& some) {
+    std::vector<std::string> out;
+    for (const std::string& name : some)
+      if (const algorithm_entry* a = find_algorithm(name); a != nullptr && reads(*a, option)) out.push_back(name);
+    return out;
+  };
+  const auto listed = [](const std::vector<std::string>& names) {
+    std::string out;
+    for (const std::string& name : names) out += (out.empty() ? "" : ", ") + name;
+    return out;
+  };
+  std::string wrong;
+  each_option([&](const CLI::Option& option) {
+    const std::string& name = option.get_lnames().front();
+    const bool of_methods = option.get_group() == methods_group || name == "sampler";
+    if (!wrong.empty() || !of_methods || !contains(options, name) || !read_by(name, algorithms).empty()) return;
+    wrong = "--" + name + " has no effect on " + listed(algorithms) + "; it is of " +
+            listed(read_by(name, algorithm_names()));
+  });
+  return wrong;
+}
+std::vector<std::string> names_of_options(const std::vector<std::string>& options) {
+  std::vector<std::string> out;
+  for (const std::string& option : options) out.push_back(bare(option));
+  return out;
+}
+/// Whatever the settings of a single run make it train.
+std::vector<std::string> trained_by(const settings& s) {
+  std::vector<std::string> out = s.algorithms;
+  if (out.empty())
+    out = s.subject() == subject::pairs ? std::vector<std::string>{"dpo", "kto"}
+                                        : std::vector<std::string>{"dpo", "rebel", "ppo", "rto"};
+  if (s.overoptimise) out.insert(out.end(), {"dpo", "ppo"});
+  return out;
 }
 
 /// Calls `f(option, name, value)` for every setting that a file may hold, in their order.
@@ -455,8 +497,9 @@ void read_tries(const std::vector<std::string>& tries, const std::string& seeds,
                                 [&](const variant& one) { return one.label == t.label; });
     settings own = with_options(out.run, with_trial(*v, t).options);
     own.overoptimise = false;
-    if (const std::string wrong = contradiction(own); !wrong.empty())
-      throw std::invalid_argument("--tries: `" + text + "`: " + wrong);
+    std::string wrong = contradiction(own);
+    if (wrong.empty()) wrong = without_effect(names_of_options(t.options), {v->algorithm});
+    if (!wrong.empty()) throw std::invalid_argument("--tries: `" + text + "`: " + wrong);
     ++count[t.label];
     out.trials.push_back(std::move(t));
   }
@@ -722,6 +765,8 @@ request read_command_line(int argc, char** argv) {
     out.exit = 0;
   }
   if (list) return out;
+  // What was asked for on the line itself: a file may well hold the settings of more algorithms than are run.
+  const std::vector<std::string> given = names_of_options({argv + 1, argv + argc});
   if (values->parsed()) {
     out.values = true;
     out.run.overoptimise = false;  // of single runs
@@ -738,6 +783,7 @@ request read_command_line(int argc, char** argv) {
       out.exit =
           refuse("--ppo-recipe " + out.run.ppo_recipe + ": values are measured on the reward's own scale, wants plain");
     if (out.run.anew) out.exit = refuse(no_anew("values"));
+    if (const std::string wrong = without_effect(given, {"ppo", "vineppo"}); !wrong.empty()) out.exit = refuse(wrong);
     // Each number of rollouts once.
     std::vector<std::int64_t> once;
     for (const std::int64_t k : study.rollouts)
@@ -761,8 +807,10 @@ request read_command_line(int argc, char** argv) {
         out.variants.push_back(variant_of(text));
         settings own = with_options(out.run, out.variants.back().options);
         own.overoptimise = false;
-        if (const std::string wrong = contradiction(own); !wrong.empty())
-          throw std::invalid_argument("--algorithms: `" + text + "`: " + wrong);
+        std::string wrong = contradiction(own);
+        if (wrong.empty())
+          wrong = without_effect(names_of_options(out.variants.back().options), {out.variants.back().algorithm});
+        if (!wrong.empty()) throw std::invalid_argument("--algorithms: `" + text + "`: " + wrong);
         if (!labels.insert(out.variants.back().label).second)
           throw std::invalid_argument("--algorithms: two are called `" + out.variants.back().label +
                                       "`: give them labels, LABEL=" + text);
@@ -770,6 +818,10 @@ request read_command_line(int argc, char** argv) {
       out.seeds = seeds_of(seeds);
       if (!out.run.algorithms.empty())
         throw std::invalid_argument("--algorithm is of a single run: compare takes --algorithms");
+      std::vector<std::string> all;
+      for (const variant& v : out.variants)
+        if (!contains(all, v.algorithm)) all.push_back(v.algorithm);
+      if (const std::string wrong = without_effect(given, all); !wrong.empty()) throw std::invalid_argument(wrong);
       read_tries(tries, tuning_seeds, out);
     } catch (const std::invalid_argument& trouble) {
       out.exit = refuse(trouble.what());
@@ -777,7 +829,9 @@ request read_command_line(int argc, char** argv) {
     out.run.overoptimise = false;  // of single runs
     if (out.exit >= 0) return out;
   }
-  if (const std::string wrong = contradiction(out.run); !wrong.empty()) out.exit = refuse(wrong);
+  std::string wrong = contradiction(out.run);
+  if (wrong.empty() && !out.values && out.variants.empty()) wrong = without_effect(given, trained_by(out.run));
+  if (!wrong.empty()) out.exit = refuse(wrong);
   if (out.exit < 0 && print) {
     std::fputs(configuration(out.run).c_str(), stdout);
     out.exit = 0;

@@ -134,6 +134,12 @@ class workshop {
     return scalar_policy(pool, scalar_model<float>(start().model()), reads_last, valuing);
   }
 
+  /// One that goes on from the reward model, where the reward is learned.
+  [[nodiscard]] scalar_policy critic_of_reward() {
+    (void)reward();
+    return learned_ ? scalar_policy(pool, learned_->model(), true, valuing) : new_critic();
+  }
+
   void measure_start();
   void best_of_n();
   /// Adds a point to a method's curve; every curve begins at the start.

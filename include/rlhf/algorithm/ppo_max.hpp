@@ -3,6 +3,7 @@
 //
 //   scores scaled and bounded by their running history          running_reward with ppo_max::scale
 //   KL of every token in the reward, lambda 0.9, clipped values, advantages as they are
+//   the critic begins as the reward model                       a copy of it as the critic of train_ppo
 //   the critic learns alone first                                on_policy_options::critic_first
 //   gradients clipped                                            parameter_update::maximum_norm
 //   text of the pretraining mixed into the updates               pretraining, the last argument of train_ppo
