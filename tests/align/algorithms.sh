@@ -18,6 +18,7 @@ small=(--quick --threads 2 --judged 256 --frontier 256 --preference-pairs 2048)
 
 # Gains in standard deviations of the start's reward. What takes no derivative needs more than this: it only has to run.
 "$align" "${small[@]}" --iterations 5 --algorithm "$names" --out "$work/whole" >"$work/log" 2>&1 || die "$(cat "$work/log")"
+read -r took_seconds took_memory < <(sed -n 's/^report: .* (\([0-9]*\) s, \([0-9]*\) MiB)$/\1 \2/p' "$work/log")
 deviation=$(sed -n 's/.*"reward_deviation": \([0-9.]*\).*/\1/p' "$work/whole/summary.json")
 awk -F, -v deviation="$deviation" '
   NR > 1 { if (!($1 in before)) before[$1] = $4; after[$1] = $4; kl[$1] = $5; points[$1]++ }
@@ -130,7 +131,12 @@ refuses "--sampler" "$align" --sampler nobody --out "$work/none"
 refuses "--reward-loss" "$align" --reward-loss none --out "$work/none"
 refuses "--ppo-recipe" "$align" --ppo-recipe best --out "$work/none"
 refuses "--most-kl" "$align" --most-kl=-1 --out "$work/none"
-"$align" "${tiny[@]}" "${minibatch[@]}" --algorithm "$names" --plan --out "$work/none" >"$work/plan" 2>"$work/log" || die "$(cat "$work/log")"
+# What the first run here took is what the plan says: memory always, time where the machine has nothing else to do.
+"$align" "${small[@]}" --iterations 5 --algorithm "$names" --plan --out "$work/none" >"$work/plan" 2>"$work/log" || die "$(cat "$work/log")"
+awk -v took="$took_memory" '/^time/ { if ($5 < 0.8 * took || $5 > 1.2 * took) exit 1 }' "$work/plan" || die "it took $took_memory MiB: $(cat "$work/plan")"
+if [[ -n ${RLHF_LONG:-} ]]; then
+  awk -v took="$took_seconds" '/^time/ { if ($2 < 0.8 * took || $2 > 1.2 * took) exit 1 }' "$work/plan" || die "it took $took_seconds s: $(cat "$work/plan")"
+fi
 for method in "${all[@]}"; do
   [[ $method == sft || $method == reward_model ]] || grep -q "^$method " "$work/plan" || die "no line for $method in the plan: $(cat "$work/plan")"
 done
