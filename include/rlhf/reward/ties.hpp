@@ -47,10 +47,11 @@ struct davidson {
 
 /// Rao-Kupper: \f$ P(\mathrm{win}) = \sigma(D-\ell) \f$, \f$ P(\mathrm{loss}) = \sigma(-D-\ell) \f$, a tie otherwise; -log of the one
 /// that happened. The field `tie` is \f$ \ell = \log\theta > 0 \f$; at 0 a tie is impossible and this is Bradley-Terry.
-/// Parameterise it with a softplus. Source: Rao and Kupper 1967, J. Am. Stat. Assoc. 62, 194. Catalogue spec-b-9.
+/// learned_tie takes it through a softplus. Source: Rao and Kupper 1967, J. Am. Stat. Assoc. 62, 194. Catalogue spec-b-9.
 struct rao_kupper {
   static constexpr int partials = 3;
   static constexpr unsigned reads = field::probability | field::tie;
+  static constexpr bool positive_tie = true;
 
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const score_pair<V>& p) const {

@@ -1,11 +1,13 @@
 #pragma once
 // Learning from preference pairs: reward models, and policies without one.
 
+#include <concepts>
 #include <type_traits>
 #include <vector>
 
 #include "rlhf/algorithm/dpo.hpp"
 #include "rlhf/algorithm/reward_model.hpp"
+#include "rlhf/train/learned_tie.hpp"
 #include "rlhf/train/loop.hpp"
 #include "rlhf/train/pair_call.hpp"
 #include "rlhf/train/reference.hpp"
@@ -15,12 +17,27 @@ namespace rlhf::inline v1 {
 
 /// Fits a reward model to pairs by a score objective: reward_model (Bradley-Terry) or any reward_loss. The margins,
 /// probabilities and weights of the pairs are the loss's to read.
-/// Metrics: `loss`, `accuracy`, `margin`, `grad_norm`. Throws rlhf::error.
-template <class B, trainable_reward Model, class Schedule, class Observer = ignore_progress, class Loss = reward_model>
+///
+/// With a loss that knows ties (reward_loss of davidson or rao_kupper, or what declares `reads` with field::tie) goes a
+/// learned_tie: the loss reads its number and the loop learns it, after the scores of each minibatch, from the same gradient.
+/// Then pairs.probability says how every pair ended: 1 the first response won, 0 it lost, 1/2 a tie; other numbers, shares of
+/// votes say, are refused. A loss that reads the number without one, and one given to another loss, do not compile.
+/// Metrics: `loss`, `accuracy`, `margin`, `grad_norm`; with ties `tie`, the number that the loss read (log nu, log theta), and
+/// `tie_share` of the pairs, which count in no `accuracy`. Throws rlhf::error.
+template <class B, trainable_reward Model, class Schedule, class Observer = ignore_progress, class Loss = reward_model,
+          class Tie = no_tie>
 void train_reward_model(B& be, Model& model, parameter_update<Schedule>& update, const preference_pairs& pairs,
-                        const loop_options& options, Observer&& observe = {}, const Loss& algorithm = {}) {
+                        const loop_options& options, Observer&& observe = {}, const Loss& algorithm = {},
+                        Tie&& tie = {}) {
+  constexpr bool ties = !std::same_as<std::remove_cvref_t<Tie>, no_tie>;
+  static_assert(ties || !tie_detail::reads_tie<Loss>(),
+                "rlhf: this loss knows ties and reads their number: give train_reward_model a learned_tie");
+  static_assert(!ties || tie_detail::reads_tie<Loss>(),
+                "rlhf: this loss does not say that it reads the number of ties: give it none, or declare field::tie in "
+                "its `reads`");
   preference_train_detail::check_scored(pairs, "train_reward_model");
   check_loop("train_reward_model", "pairs", pairs.chosen.size(), options);
+  if constexpr (ties) tie_detail::check(tie, pairs, "train_reward_model");
   progress now = progress_of(pairs.chosen.size(), options);
   std::vector<float> scores, gradient;
   for_each_minibatch(pairs.chosen.size(), options, [&](std::span<const std::int64_t> rows) {
@@ -34,16 +51,28 @@ void train_reward_model(B& be, Model& model, parameter_update<Schedule>& update,
     const std::vector<float> margin = preference_train_detail::select(pairs.margin, rows),
                              probability = preference_train_detail::select(pairs.probability, rows),
                              weight = preference_train_detail::select(pairs.weight, rows);
-    or_throw(algorithm(be,
-                       score_inputs<float>{.chosen = {scores.data(), n},
-                                           .rejected = {scores.data() + n, n},
-                                           .margin = preference_train_detail::view_of(margin),
-                                           .probability = preference_train_detail::view_of(probability),
-                                           .weight = preference_train_detail::view_of(weight)},
-                       score_outputs<float>{.loss = {&loss, 1},
-                                            .grad_chosen = {gradient.data(), n},
-                                            .grad_rejected = {gradient.data() + n, n},
-                                            .stats = &metrics}));
+    score_inputs<float> in{.chosen = {scores.data(), n},
+                           .rejected = {scores.data() + n, n},
+                           .margin = preference_train_detail::view_of(margin),
+                           .probability = preference_train_detail::view_of(probability),
+                           .weight = preference_train_detail::view_of(weight)};
+    score_outputs<float> out{.loss = {&loss, 1},
+                             .grad_chosen = {gradient.data(), n},
+                             .grad_rejected = {gradient.data() + n, n},
+                             .stats = &metrics};
+    if constexpr (ties) {
+      const float number = tie_detail::number_for<Loss>(tie.parameter);
+      float slope = 0;
+      statistics of_loss;
+      in.tie = {&number, 1};
+      out.grad_tie = {&slope, 1};
+      out.stats = &of_loss;
+      or_throw(algorithm(be, in, out));
+      tie_detail::step<Loss>(tie, slope);
+      tie_detail::add_metrics(of_loss, probability, scores, number, metrics);
+    } else {
+      or_throw(algorithm(be, in, out));
+    }
     model.backward_rewards(gradient);
     metrics.add("loss", static_cast<double>(loss), 1);
     update.apply(model, metrics);
