@@ -199,6 +199,20 @@ TEST_CASE(
   });
 }
 
+TEST_CASE("the number is learned by its own slope") {
+  for_both([](const auto& loss, auto law) {
+    descent d{1};
+    d.tie.parameter = -0.8f;
+    d.model.parameters()[0] = 0.5f;
+    d.learn(two_games(1, 0.5f), loss);
+    const outcomes o = law(0.5, -0.8);
+    // The first moment of Adam after one step is a tenth of the slope of the mean loss.
+    CHECK(static_cast<double>(d.tie.optimiser.first_moment[0]) ==
+          Approx(-0.1 * (o.in_x[0] + o.in_x[2]) / 2).epsilon(1e-5));
+    CHECK(d.seen["loss"] == Approx(-(std::log(o.p[0]) + std::log(o.p[2])) / 2).epsilon(1e-6));
+  });
+}
+
 TEST_CASE("without ties their number goes away, and the scores are Bradley and Terry's") {
   for_both([](const auto& loss, auto law) {
     std::vector<counted> games = play(law, strengths, 400);
