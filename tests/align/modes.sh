@@ -104,6 +104,46 @@ done
 runs "$align" compare "${model[@]}" --pairs votes.jsonl "${small[@]}" --seeds 1..2 --algorithms odin=reward_model:reward-loss=odin,reward_model --out losses
 grep -qF '<td>odin</td>' losses/report.html && grep -qF '"method": "bag of words"' losses/comparison.json || die "the comparison does not say how pairs are ranked"
 
+# Rows without a majority are ties: what learned of pairs with a winner stays as it was, the two laws of ties learn from them, and go
+# on to the same number. Every third row is one, and one more in its file changes nothing for others.
+for ((i = 0; i < 90; ++i)); do
+  votes=$((i % 3 == 0 ? i % 2 : 1))
+  printf '{"instruction": "say %s", "response1": "good day %s", "response2": "bad day %s", "annotator1": %s, "annotator2": %s, "annotator3": %s}\n' \
+    $i $((i % 7)) $((i % 5)) $votes $((i % 3 == 0 ? 2 * (i % 2) : 1)) 0
+done >tied.jsonl
+sed -n '/"annotator1": 1, "annotator2": 1/p' tied.jsonl >decided.jsonl
+[[ $(wc -l <decided.jsonl) == 60 ]] || die "no third of the rows is a tie"
+by_ties=("${model[@]}" "${small[@]}" --algorithm reward_model --save-every 1 --keep 100)
+for file in tied decided; do runs "$align" "${by_ties[@]}" --pairs $file.jsonl --out $file-plain; done
+cmp tied-plain/models/reward.safetensors decided-plain/models/reward.safetensors || die "ties change what Bradley and Terry learn"
+figure() { sed -n "s/^ *\"$2\": \([-0-9.e]*\),*$/\1/p" "$1/summary.json"; }
+for loss in davidson:reward_log_nu rao_kupper:reward_log_theta; do
+  number=${loss#*:} loss=${loss%:*}
+  runs "$align" "${by_ties[@]}" --pairs tied.jsonl --reward-loss $loss --out tied-$loss
+  ties=$(sed -n 's/^ties *\([0-9]*\) to learn from$/\1/p' log)
+  pairs=$(sed -n 's/^pairs *\([0-9]*\) to learn from,.*/\1/p' log)
+  says "$ties ties in $((pairs + ties)) pairs"
+  grep -qF 'finds equally good tie' tied-$loss/report.html || die "the report does not say how common ties are"
+  grep -q "^reward,1,tie,.*" tied-$loss/metrics.csv && grep -q "^reward,1,tie_share,0.[0-9]" tied-$loss/metrics.csv || die "no tie in the metrics"
+  [[ $(figure tied-$loss reward_ties) == "$ties"* ]] || die "$loss: $(grep reward_ tied-$loss/summary.json)"
+  # A third of the rows are ties, and so are equals.
+  awk -v p="$(figure tied-$loss reward_tie_of_equals)" 'BEGIN { exit !(p > 0.25 && p < 0.45) }' || die "$loss: $(grep reward_ tied-$loss/summary.json)"
+  [[ -n $(figure tied-$loss $number) ]] || die "no $number"
+  cp -r tied-$loss stopped-$loss
+  (cd stopped-$loss && ls checkpoints/* | tail -n +2 | xargs rm models/reward.safetensors)
+  runs "$align" "${by_ties[@]}" --pairs tied.jsonl --reward-loss $loss --resume --out stopped-$loss
+  for left in models/reward.safetensors metrics.csv; do cmp tied-$loss/$left stopped-$loss/$left || die "$loss goes on to another $left"; done
+  [[ $(figure tied-$loss $number) == "$(figure stopped-$loss $number)" ]] || die "$loss goes on to another number"
+done
+runs "$align" "${by_ties[@]}" --pairs tied.jsonl --reward-loss davidson --most-pairs 10 --out few
+says "pairs          10 to learn from"
+grep -qE 'reward +[1-9] ties in 1[1-9] pairs' log || die "the ties between the first ten pairs do not come on top: $(cat log)"
+runs "$align" "${by_ties[@]}" --pairs decided.jsonl --reward-loss davidson --out decided-davidson
+says "none of these pairs is a tie"
+differ decided-davidson/models/reward.safetensors tied-davidson/models/reward.safetensors || die "ties teach nothing"
+sed 's/"annotator1": 1, "annotator2": 1/"annotator1": 0, "annotator2": 0/' tied.jsonl >only-ties.jsonl
+refuses "both need some" "$align" "${by_ties[@]}" --pairs only-ties.jsonl --reward-loss davidson --out none
+
 # Bad rows: where, why; counted on request.
 refuses "bad.jsonl:61:" "$align" "${model[@]}" --pairs bad.jsonl "${small[@]}" --out bad
 [[ ! -e bad ]] || die "a folder was made before the data were read"

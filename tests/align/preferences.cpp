@@ -178,7 +178,17 @@ TEST_CASE("PandaLM's votes and LLMBar's labels") {
   for (const auto& tie : {votes("0", "0", "1"), votes("0", "1", "2"), votes("0", "0", "0")}) {
     const align::preference_data data = read(tie);
     CHECK((data.pairs.empty() && data.ties == 1 && data.rows == 1));
+    const align::preference_data kept = align::parse_preferences(tie, "x", {.keep_ties = true});
+    REQUIRE((kept.pairs.size() == 1 && kept.ties == 1 && kept.rows == 1));
+    check_pair(kept.pairs[0], {{"user", "I\n\nJ"}}, "p", "true");
+    CHECK((kept.pairs[0].tied() && kept.pairs[0].line == 1));
   }
+  CHECK_FALSE((first.tied() || second.tied()));
+  // In the order of the file.
+  const align::preference_data all = align::parse_preferences(
+      votes("1", "1", "0") + "\n" + votes("1", "2", "0") + "\n" + votes("2", "2", "2"), "x", {.keep_ties = true});
+  REQUIRE(all.pairs.size() == 3);
+  CHECK((!all.pairs[0].tied() && all.pairs[1].tied() && !all.pairs[2].tied() && all.ties == 1));
   CHECK(error_of(votes("3", "0", "1")) == "x:1: annotator1 is out of range (got 3, wants 0 to 2)");
   CHECK(error_of(votes("1", "\"1\"", "1")) == "x:1: annotator2 has the wrong type (got string, wants 0 to 2)");
 

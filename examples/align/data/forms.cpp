@@ -133,17 +133,19 @@ std::string spoken(const json& row, const char* key) {
   return value.is_boolean() ? (value.get<bool>() ? "true" : "false") : text_of(value, key);
 }
 
-/// Three votes: 0 for a tie, 1 or 2. False when neither response has two of them.
-bool read_votes(const json& row, preference& out) {
+/// Three votes: 0 for a tie, 1 or 2. Where neither response has two of them the row is a tie.
+void read_votes(const json& row, preference& out) {
   int votes[3] = {};
   for (const char* key : {"annotator1", "annotator2", "annotator3"}) ++votes[integer_of(row, key, 0, 2)];
   out.prompt = {{"user", instruction_of(row)}};
   out.chosen = spoken(row, "response1");
   out.rejected = spoken(row, "response2");
-  if (votes[1] < 2 && votes[2] < 2) return false;
+  if (votes[1] < 2 && votes[2] < 2) {
+    out.agreement = 0.5;
+    return;
+  }
   if (votes[2] > votes[1]) std::swap(out.chosen, out.rejected);
   out.agreement = (std::max(votes[1], votes[2]) + 0.5 * votes[0]) / 3;
-  return true;
 }
 
 void read_two_outputs(const json& row, preference& out) {
@@ -194,7 +196,7 @@ const char* read_single(const json& row, labelled& out) {
 
 }  // namespace
 
-void read_form(const json& row, std::int64_t line, preference_data& data) {
+void read_form(const json& row, std::int64_t line, bool keep_ties, preference_data& data) {
   const bool pair = row.contains("chosen") || row.contains("rejected");
   const bool votes = row.contains("response1") && row.contains("annotator1");
   const bool outputs = row.contains("output_1") || row.contains("output_2");
@@ -209,11 +211,10 @@ void read_form(const json& row, std::int64_t line, preference_data& data) {
   }
   preference found;
   const char* form = "PandaLM";
-  bool decided = true;
   if (pair) {
     form = read_pair(row, found);
   } else if (votes) {
-    decided = read_votes(row, found);
+    read_votes(row, found);
   } else {
     read_two_outputs(row, found);
     form = "LLMBar";
@@ -221,11 +222,8 @@ void read_form(const json& row, std::int64_t line, preference_data& data) {
   if (found.chosen == found.rejected) throw bad_row("chosen and rejected are equal");
   found.line = line;
   ++data.forms[form];
-  if (decided) {
-    data.pairs.push_back(std::move(found));
-  } else {
-    ++data.ties;
-  }
+  data.ties += found.tied() ? 1 : 0;
+  if (keep_ties || !found.tied()) data.pairs.push_back(std::move(found));
 }
 
 }  // namespace align

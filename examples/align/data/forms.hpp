@@ -8,7 +8,7 @@
 
 namespace align {
 
-/// Adds what a row says to `data`. Throws bad_row, and adds nothing then.
-void read_form(const nlohmann::json& row, std::int64_t line, preference_data& data);
+/// Adds what a row says to `data`; a tie as a pair only where they are kept. Throws bad_row, and adds nothing then.
+void read_form(const nlohmann::json& row, std::int64_t line, bool keep_ties, preference_data& data);
 
 }  // namespace align

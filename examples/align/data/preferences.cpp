@@ -17,7 +17,7 @@ preference_data read_all(byte_source source, const reading_options& options) {
   for (json_text row; rows.next(row);) {
     ++data.rows;
     try {
-      read_form(parse_row(row.text), row.line, data);
+      read_form(parse_row(row.text), row.line, options.keep_ties, data);
     } catch (const bad_row& bad) {
       const std::string message = rows.name() + ":" + std::to_string(row.line) + ": " + bad.what();
       if (!options.skip_bad) throw std::runtime_error(message);

@@ -13,14 +13,17 @@
 
 namespace align {
 
-/// Two responses to one prompt, of which people prefer the first.
+/// Two responses to one prompt, of which people prefer the first; or neither, where ties are kept.
 struct preference {
   std::vector<turn> prompt = {};
   std::string chosen = {};
   std::string rejected = {};
   std::optional<double> margin = {};  ///< `margin`, or score_chosen - score_rejected, where the data have them
-  double agreement = 1;   ///< the share of the votes that went to `chosen`, ties half; 1 where none are told
+  double agreement = 1;  ///< the share of the votes that went to `chosen`, ties half; 1 where none are told; 1/2: a tie
   std::int64_t line = 0;  ///< where the row begins in its file
+
+  /// No majority for either: `chosen` is the first one of the row.
+  [[nodiscard]] bool tied() const { return agreement == 0.5; }
 };
 
 /// One response to a prompt, which people find good or not.
@@ -43,13 +46,14 @@ struct preference_data {
   std::vector<preference> pairs = {};
   std::vector<labelled> singles = {};
   std::int64_t rows = 0;
-  std::int64_t ties = 0;                             ///< rows without a majority for a response; they give no pair
+  std::int64_t ties = 0;                             ///< rows without a majority for a response
   std::map<std::string, std::int64_t> forms = {};    ///< rows of each form, by the names of the documentation
   std::map<std::string, skipped_rows> skipped = {};  ///< with skip_bad: malformed rows, by reason
 };
 
 struct reading_options {
-  bool skip_bad = false;  ///< count malformed rows instead of stopping at the first
+  bool skip_bad = false;   ///< count malformed rows instead of stopping at the first
+  bool keep_ties = false;  ///< rows without a majority are pairs too, tied ones; else they give none
 };
 
 /// Reads JSON lines, or one JSON array, plain or gzip; the form is found out row by row. Throws std::runtime_error:

@@ -220,6 +220,15 @@ void write_report(const settings& s, const task& t, const run_results& results) 
   if (const double right = figure_named("reward_accuracy"); right == right)
     out.paragraph("The reward model is right on <b>" + fixed(100 * right, 1) + "&nbsp;%</b> of " +
                   fixed(figure_named("reward_pairs"), 0) + " held-out pairs.");
+  if (const double tied = figure_named("reward_tie_of_equals"); tied == tied) {
+    const double log_nu = figure_named("reward_log_nu");
+    out.paragraph("It learned from " + fixed(figure_named("reward_ties"), 0) +
+                  " ties: two responses that it finds equally good tie with probability <b>" + fixed(tied, 3) +
+                  "</b> (" +
+                  (log_nu == log_nu ? "log&nbsp;&nu; = " + fixed(log_nu, 3)
+                                    : "log&nbsp;&theta; = " + fixed(figure_named("reward_log_theta"), 3)) +
+                  ").");
+  }
   const double start = figure_named("start_reward"), deviation = figure_named("reward_deviation");
   const auto best = curve(results.points, "best_of_n");
   if (!results.points.empty()) {

@@ -121,6 +121,10 @@ constexpr choice_entry losses[] = {
     {"agreement", "Bradley and Terry 1952", "the same, a pair counting as much as the share of its votes"},
     {"votes", "Bradley and Terry 1952", "the same with the share of the votes as the label"},
     {"thurstone", "Thurstone 1927", "normal noise of deviation 1 on each score"},
+    {"davidson", "Davidson 1970, J. Am. Stat. Assoc. 65, 317",
+     "winning, losing and a tie in shares; learns from rows without a majority too, and how common ties are"},
+    {"rao_kupper", "Rao and Kupper 1967, J. Am. Stat. Assoc. 62, 194",
+     "a tie where no response is better by more than a threshold, which is learned; else as davidson"},
     {"plackett_luce", "Plackett 1975", "pairs as rankings of two, which is Bradley-Terry without centring"},
     {"pcrm", "Zhou et al. 2024, arXiv 2404.00978",
      "a ceiling for the gap, the lower the more tokens two responses share"},
@@ -176,6 +180,8 @@ std::vector<std::string> algorithm_names() {
 
 std::span<const choice_entry> pair_samplers() { return samplers; }
 std::span<const choice_entry> reward_losses() { return losses; }
+
+bool knows_ties(const std::string& reward_loss) { return reward_loss == "davidson" || reward_loss == "rao_kupper"; }
 
 std::vector<std::string> names_of(std::span<const choice_entry> choices) {
   std::vector<std::string> names;

@@ -45,6 +45,8 @@ struct choice_entry {
 };
 [[nodiscard]] std::span<const choice_entry> pair_samplers();
 [[nodiscard]] std::span<const choice_entry> reward_losses();
+/// Does a reward loss learn from pairs that ended in a tie, and how common ties are?
+[[nodiscard]] bool knows_ties(const std::string& reward_loss);
 [[nodiscard]] std::vector<std::string> names_of(std::span<const choice_entry> choices);
 
 /// All of this as text for a reader; `explain` may put values beside the options that a text names.

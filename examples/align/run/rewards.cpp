@@ -8,11 +8,13 @@
 #include <stdexcept>
 
 #include "align/model/two_heads.hpp"
+#include "align/run/algorithms.hpp"
 #include "align/run/workshop.hpp"
 #include "rlhf/driver/ranking_loss.hpp"
 #include "rlhf/reward/prior_constrained.hpp"
 #include "rlhf/reward/ranking.hpp"
 #include "rlhf/reward/thurstone.hpp"
+#include "rlhf/reward/ties.hpp"
 #include "rlhf/train/labelled.hpp"
 #include "rlhf/train/odin.hpp"
 #include "rlhf/train/preference.hpp"
@@ -111,6 +113,20 @@ struct ranked_loss {
   }
 };
 
+/// Pairs by how they ended: won or tied, whatever the shares of the votes.
+rlhf::preference_pairs ended(const rlhf::preference_pairs& from) {
+  rlhf::preference_pairs out;
+  out.chosen = from.chosen;
+  out.rejected = from.rejected;
+  out.probability.assign(static_cast<std::size_t>(from.chosen.size()), 1.0f);
+  for (std::size_t i = 0; i < from.probability.size(); ++i)
+    if (from.probability[i] == 0.5f) out.probability[i] = 0.5f;
+  return out;
+}
+
+/// Of the number of ties: it is a single one, which begins at the share that ties have.
+constexpr double tie_rate = 0.02;
+
 }  // namespace
 
 void workshop::train_reward(const std::string& name, scalar_policy& model, const reward_data& data, int member) {
@@ -124,8 +140,17 @@ void workshop::train_reward(const std::string& name, scalar_policy& model, const
   rlhf::parameter_update update{rlhf::cosine_schedule{.rate = sizes.reward_rate, .warmup = 20, .total = steps}};
   std::optional<two_headed_policy> two_heads;
   if (by_pairs && asked.reward_loss == "odin") two_heads.emplace(pool, start().model(), key(head_start), valuing);
-  const std::vector<trained_part> parts{
+  rlhf::preference_pairs games;
+  std::optional<rlhf::learned_tie<rlhf::cosine_schedule>> tie;
+  if (by_pairs && knows_ties(asked.reward_loss)) {
+    games = ended(data.pairs);
+    tie.emplace();
+    tie->parameter = rlhf::tie_start(games);
+    tie->rate = {.rate = tie_rate, .warmup = 20, .total = steps};
+  }
+  std::vector<trained_part> parts{
       {"reward", two_heads ? two_heads->parameters() : model.parameters(), &update.optimiser}};
+  if (tie) parts.push_back({"tie", tie->parameters(), &tie->optimiser});
   loop.done = folder.restore(name, parts).steps;
   progress_line line(name, steps, "updates", loop.done);
   const auto observe = [&](const rlhf::progress& p) {
@@ -165,6 +190,10 @@ void workshop::train_reward(const std::string& name, scalar_policy& model, const
     std::copy(left.begin(), left.end(), model.parameters().begin());
   } else if (asked.reward_loss == "thurstone") {
     learn(rlhf::reward_loss{rlhf::thurstone{}});
+  } else if (asked.reward_loss == "davidson") {
+    rlhf::train_reward_model(cpu, model, update, games, loop, observe, rlhf::reward_loss{rlhf::davidson{}}, *tie);
+  } else if (asked.reward_loss == "rao_kupper") {
+    rlhf::train_reward_model(cpu, model, update, games, loop, observe, rlhf::reward_loss{rlhf::rao_kupper{}}, *tie);
   } else if (asked.reward_loss == "plackett_luce") {
     learn(ranked_loss{});
   } else if (asked.reward_loss == "pcrm") {
@@ -173,6 +202,27 @@ void workshop::train_reward(const std::string& name, scalar_policy& model, const
   } else {
     throw std::invalid_argument("--reward-loss: there is no " + asked.reward_loss);
   }
+  if (tie) tell_ties(name, games, tie->parameter, tie->between_equals());
+}
+
+void workshop::tell_ties(const std::string& name, const rlhf::preference_pairs& games, float parameter,
+                         double between_equals) {
+  const auto ties = std::count(games.probability.begin(), games.probability.end(), 0.5f);
+  const bool softened = asked.reward_loss == "rao_kupper";
+  const char* const which = softened ? "log_theta" : "log_nu";
+  const double x = static_cast<double>(parameter), value = softened ? rlhf::softplus(x) : x;
+  results_.figures[name + "_ties"] = static_cast<double>(ties);
+  results_.figures[name + "_" + which] = value;
+  results_.figures[name + "_tie_of_equals"] = between_equals;
+  if (quiet) return;
+  if (ties == 0)
+    std::fprintf(stderr,
+                 "%s: none of these pairs is a tie: --reward-loss %s learns just that, and is bradley_terry without "
+                 "centring then\n",
+                 name.c_str(), asked.reward_loss.c_str());
+  std::fprintf(stderr, "%-14s %lld ties in %lld pairs: %s %.3f, two equals tie with probability %.3f\n", name.c_str(),
+               static_cast<long long>(ties), static_cast<long long>(games.chosen.size()),
+               softened ? "log theta" : "log nu", value, between_equals);
 }
 
 }  // namespace align

@@ -77,7 +77,7 @@ nlohmann::ordered_json told(const preference_data& data) {
   for (const auto& [reason, rows] : data.skipped)
     skipped[reason] = {{"rows", rows.count}, {"first_line", rows.first_line}};
   return {{"rows", data.rows},
-          {"pairs", data.pairs.size()},
+          {"pairs", std::ranges::count_if(data.pairs, [](const preference& p) { return !p.tied(); })},
           {"ties", data.ties},
           {"forms", data.forms},
           {"skipped", std::move(skipped)}};
@@ -157,7 +157,8 @@ task pairs_task(const settings& s) {
   const sequence_limits limits{.context = t.shape.context, .begin = tokenizer::begin, .end = tokenizer::end};
   t.end_token = tokenizer::end;
 
-  const preference_data data = read_preferences(s.pairs, {.skip_bad = s.skip_bad});
+  const bool ties = knows_ties(s.reward_loss);
+  const preference_data data = read_preferences(s.pairs, {.skip_bad = s.skip_bad, .keep_ties = ties});
   preference_data judged;
   nlohmann::ordered_json found = told(data);
   if (!s.eval_pairs.empty()) {
@@ -174,12 +175,23 @@ task pairs_task(const settings& s) {
   };
   auto [train, held_out] = parts(data.pairs, judged.pairs);
   auto [train_singles, held_out_singles] = parts(data.singles, judged.singles);
+  // A tie says nothing of which is better: the reward model alone learns from it, beside the pairs that all learn from, and
+  // nothing is judged by it.
+  std::vector<preference> compared = ties ? train : std::vector<preference>{};
+  for (std::vector<preference>* of : {&train, &held_out})
+    std::erase_if(*of, [](const preference& p) { return p.tied(); });
   if (const auto most = static_cast<std::size_t>(s.how.most_pairs); most > 0) {
+    if (ties && train.size() > most) {
+      std::size_t decided = 0, end = 0;
+      while (decided < most) decided += compared[end++].tied() ? 0u : 1u;
+      compared.resize(end);
+    }
     train.resize(std::min(train.size(), most));
     train_singles.resize(std::min(train_singles.size(), most));
   }
   const tokenised_preferences pairs = tokenised_pairs(train, encode, limits),
-                              other = tokenised_pairs(held_out, encode, limits);
+                              other = tokenised_pairs(held_out, encode, limits),
+                              with_ties = tokenised_pairs(compared, encode, limits);
   const tokenised_labels singles = tokenised_responses(train_singles, encode, limits),
                          other_singles = tokenised_responses(held_out_singles, encode, limits);
   const std::int64_t to_learn = pairs.pairs.chosen.size() + singles.responses.size(),
@@ -188,9 +200,13 @@ task pairs_task(const settings& s) {
     throw std::runtime_error(s.pairs + ": " + std::to_string(data.rows) + " rows give " + std::to_string(to_learn) +
                              " preferences to learn from and " + std::to_string(to_judge) +
                              " to judge by; both need some");
+  // Ties alone teach nothing: where nothing else is paired, the reward is learned from labels.
+  const bool from_ties = ties && pairs.pairs.chosen.size() > 0;
+  const tokenised_preferences& scored = from_ties ? with_ties : pairs;
+  const std::vector<preference>& scored_rows = from_ties ? compared : train;
   const std::int64_t prompts_cut =
-                         pairs.prompts_cut + other.prompts_cut + singles.prompts_cut + other_singles.prompts_cut,
-                     responses_cut = pairs.responses_cut + other.responses_cut + singles.responses_cut +
+                         scored.prompts_cut + other.prompts_cut + singles.prompts_cut + other_singles.prompts_cut,
+                     responses_cut = scored.responses_cut + other.responses_cut + singles.responses_cut +
                                      other_singles.responses_cut;
   found["pairs_to_learn"] = pairs.pairs.chosen.size();
   found["pairs_held_out"] = other.pairs.chosen.size();
@@ -198,6 +214,9 @@ task pairs_task(const settings& s) {
   found["labels_held_out"] = other_singles.responses.size();
   found["prompts_cut"] = prompts_cut;
   found["responses_cut"] = responses_cut;
+  const auto tied = std::ranges::count_if(
+      scored.records, [&](std::int64_t i) { return scored_rows[static_cast<std::size_t>(i)].tied(); });
+  if (from_ties) found["ties_to_learn"] = tied;
   t.tables["data"] = found.dump();
   const auto say = [](const char* what, std::int64_t learn, std::int64_t judge_by) {
     if (learn + judge_by > 0)
@@ -205,6 +224,7 @@ task pairs_task(const settings& s) {
                    static_cast<long long>(judge_by));
   };
   say("pairs", pairs.pairs.chosen.size(), other.pairs.chosen.size());
+  if (tied > 0) std::fprintf(stderr, "%-14s %lld to learn from\n", "ties", static_cast<long long>(tied));
   say("labels", singles.responses.size(), other_singles.responses.size());
   if (prompts_cut + responses_cut > 0)
     std::fprintf(stderr, "               cut to the model's context of %d: %lld prompts, %lld responses\n",
@@ -213,10 +233,10 @@ task pairs_task(const settings& s) {
     std::fprintf(stderr, "               %lld rows skipped: %s (first: %s)\n", static_cast<long long>(rows.count),
                  reason.c_str(), rows.first_message.c_str());
 
-  t.reward = {pairs.pairs, other.pairs, as_labels(singles), as_labels(other_singles)};
-  for (const std::int64_t i : pairs.records) {
+  t.reward = {scored.pairs, other.pairs, as_labels(singles), as_labels(other_singles)};
+  for (const std::int64_t i : scored.records) {
     // Where nobody said by how much: the lead of the votes, 1 where there were none.
-    const preference& record = train[static_cast<std::size_t>(i)];
+    const preference& record = scored_rows[static_cast<std::size_t>(i)];
     t.reward.pairs.margin.push_back(static_cast<float>(record.margin.value_or(2 * record.agreement - 1)));
     t.reward.pairs.probability.push_back(static_cast<float>(record.agreement));
   }
@@ -268,7 +288,7 @@ task pairs_task(const settings& s) {
       to.push_back(std::move(one));
     }
   };
-  for (const rlhf::responses* from : {&t.reward.pairs.chosen, &t.reward.labels.response}) prompts(*from, t.prompts);
+  for (const rlhf::responses* from : {&t.preference.chosen, &t.reward.labels.response}) prompts(*from, t.prompts);
   for (const rlhf::responses* from : {&t.reward.held_out.chosen, &t.reward.held_out_labels.response})
     prompts(*from, t.judged_prompts);
   t.title = "Learning from preferences";

@@ -183,6 +183,8 @@ class workshop {
   [[nodiscard]] policy fine_tune();
   [[nodiscard]] rlhf::preference_pairs judged_pairs();
   void train_reward(const std::string& name, scalar_policy& model, const reward_data& data, int member);
+  /// Says how common ties were, and what was learned of them.
+  void tell_ties(const std::string& name, const rlhf::preference_pairs& games, float parameter, double between_equals);
   void judge_by_pairs(const std::string& name, scalar_policy& model, const rlhf::preference_pairs& held_out);
   void judge_by_labels(const std::string& name, scalar_policy& model, const rlhf::labelled_responses& held_out);
   void told(const std::string& name, const char* of, double right, std::size_t all);
