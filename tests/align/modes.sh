@@ -104,8 +104,8 @@ done
 runs "$align" compare "${model[@]}" --pairs votes.jsonl "${small[@]}" --seeds 1..2 --algorithms odin=reward_model:reward-loss=odin,reward_model --out losses
 grep -qF '<td>odin</td>' losses/report.html && grep -qF '"method": "bag of words"' losses/comparison.json || die "the comparison does not say how pairs are ranked"
 
-# Rows without a majority are ties: what learned of pairs with a winner stays as it was, the two laws of ties learn from them, and go
-# on to the same number. Every third row is one, and one more in its file changes nothing for others.
+# Rows without a majority, every third one here, are ties: the two laws that know them learn from them, and go on to the same number;
+# for all others they are not there.
 for ((i = 0; i < 90; ++i)); do
   votes=$((i % 3 == 0 ? i % 2 : 1))
   printf '{"instruction": "say %s", "response1": "good day %s", "response2": "bad day %s", "annotator1": %s, "annotator2": %s, "annotator3": %s}\n' \
