@@ -21,7 +21,7 @@ struct similarity_cap {
 
 /// PCRM: \f$ -\log\sigma(\Delta) - \log\sigma(\delta^* - \Delta) \f$, \f$ \Delta = r_c - r_r \f$, the field `margin` being the cap
 /// delta*, or with `from_similarity` the similarity that `cap` makes it from. Convex, symmetric about its minimum at delta*/2;
-/// Bradley-Terry as the cap grows. Give it scores of tokens as well: see reward_loss over sequences.
+/// Bradley-Terry as the cap grows. Of scores of tokens as well: train_token_rewards.
 /// Source: Zhou et al. 2024, arXiv 2404.00978, and its program for b_1, b_2, b_3 (20, 0.001, -15 in its runs). Catalogue spec-b-4.
 struct prior_constrained {
   bool from_similarity = false;  ///< the field margin is a similarity
