@@ -341,3 +341,20 @@ TEST_CASE("groups of one, no prompts and rewards that are not numbers are refuse
   refuse(400, 2, "collect: a reward is nan, wants finite numbers");
   CHECK(bits(policy.parameters()) == bits(w.reference.parameters()));
 }
+
+TEST_CASE("a greedy response whose reward is not a number is refused, not compared with") {
+  world w;
+  tabular_policy policy = w.reference;
+  auto update = steps_of(0.1);
+  // Rewards of the samples are fine: only the second question of an iteration, that about the greedy responses, goes wrong.
+  struct {
+    int questions = 0;
+    void rewards(const responses&, std::span<float> out) {
+      std::fill(out.begin(), out.end(), questions++ % 2 == 0 ? 1.0f : std::numeric_limits<float>::quiet_NaN());
+    }
+  } reward;
+  CHECK_THROWS_WITH(train_group(w.cpu, remax{}, policy, w.reference, reward, update,
+                                [](std::int64_t) { return prompts(4); }, {.iterations = 1, .samples = 2}),
+                    "train_group: a reward is nan, wants finite numbers");
+  CHECK(bits(policy.parameters()) == bits(w.reference.parameters()));
+}

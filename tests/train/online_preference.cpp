@@ -377,6 +377,16 @@ TEST_CASE("samplers choose as they say") {
     CHECK(total_variation(count(pairs.first), law(1.5, -0.5)) < 0.02);
     CHECK(total_variation(count(pairs.second), law(0.5, 0.5)) < 0.02);
   }
+  SECTION("max-min refuses answers that are no numbers") {
+    struct {
+      void preferences(const responses&, const responses&, std::span<float> out) const { out.back() = 2; }
+    } unsure;
+    CHECK_THROWS_WITH((sample_max_min{.k = 3}(policy, w.reference, unsure, prompts(2), {1, 1})),
+                      "sample_max_min: a preference is 2, wants a probability");
+    w.reward.parameters()[5] = std::numeric_limits<float>::quiet_NaN();
+    CHECK_THROWS_WITH((sample_max_min{.k = 6}(policy, w.reference, judge, prompts(200), {1, 1})),
+                      "sample_max_min: a reward is nan, wants finite numbers");
+  }
   SECTION("groups of one are refused") {
     CHECK_THROWS_WITH((sample_max_min{.k = 1}(policy, w.reference, judge, prompts(1), {1, 1})),
                       "sample_max_min: k is 1, wants 2 or more");

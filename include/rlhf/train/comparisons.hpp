@@ -25,17 +25,6 @@ template <class Loss>
     return false;
 }
 
-/// The judge's probabilities that the first of each pair is better. Throws rlhf::error where one is none.
-template <class Judge>
-[[nodiscard]] std::vector<float> ask(Judge& judge, const response_pairs& pairs) {
-  std::vector<float> p(static_cast<std::size_t>(pairs.first.size()));
-  judge.preferences(pairs.first, pairs.second, p);
-  for (const float x : p)
-    if (!(x >= 0 && x <= 1))
-      throw error(remark::argument("train_online_preference", "a preference", static_cast<double>(x), "a probability"));
-  return p;
-}
-
 /// Whether the first of each pair is the chosen one, as a number: 1, 0, or its probability.
 [[nodiscard]] inline std::vector<float> labels(std::vector<float> p, pair_label how, random_key key) {
   const random_numbers coin(key);

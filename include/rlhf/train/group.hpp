@@ -127,7 +127,8 @@ template <class B, class Algorithm, class Policy, class Reference, class Reward,
   return out;
 }
 
-/// The score of the greedy response to each prompt, for each of the responses; `tokens` += theirs.
+/// The score of the greedy response to each prompt, for each of the responses; `tokens` += theirs. Throws rlhf::error where
+/// one is not finite.
 template <class Policy, class Reward>
 [[nodiscard]] std::vector<float> greedy_scores(Policy& policy, Reward& reward, const rollout& r, std::int64_t samples,
                                                std::int64_t& tokens) {
@@ -135,8 +136,8 @@ template <class Policy, class Reward>
   for (std::int64_t i = 0; i < r.batch.size(); i += samples)
     prompts.emplace_back(r.batch.prompt(i).begin(), r.batch.prompt(i).end());
   const responses best = policy.greedy(prompts);
-  std::vector<float> score(prompts.size()), out;
-  reward.rewards(best, score);
+  const std::vector<float> score = ask_rewards("train_group", reward, best);
+  std::vector<float> out;
   tokens += best.response_tokens();
   for (const float s : score) out.insert(out.end(), static_cast<std::size_t>(samples), s);
   return out;

@@ -33,7 +33,7 @@ void train_nash_md(B& be, const nash_md& objective, double mixture, Policy& poli
     const response_pairs pairs{policy.sample(asked, 1, key),
                                policy.sample_mixture(reference, opponent.policy, opponent.reference, asked, 1,
                                                      pair_sampler_detail::draw(key, 1))};
-    const std::vector<float> p = ask(judge, pairs);
+    const std::vector<float> p = ask_preferences("train_nash_md", judge, pairs.first, pairs.second);
     const rollout r =
         scored(policy, reference, judge, pairs.first, pairs.first.size(), p, update.optimiser.steps, drawn_by::policy);
     if constexpr (wants_rollouts<Observer>) observe.sampled(r);

@@ -69,7 +69,7 @@ void train_online_preference(B& be, const online_preference<Loss>& algorithm, co
     const std::int64_t n = pairs.first.size();
     if (n != static_cast<std::int64_t>(asked.size()) || pairs.second.size() != n)
       throw error(remark::shape(name, "the sampler's pairs", n, static_cast<std::int64_t>(asked.size())));
-    const std::vector<float> p = ask(judge, pairs);
+    const std::vector<float> p = ask_preferences(name, judge, pairs.first, pairs.second);
     responses all = pairs.first;
     for (std::int64_t k = 0; k < n; ++k) all.add(pairs.second, k);
     const bool with_bonus = algorithm.bonus_on != bonus_source::none;

@@ -10,6 +10,7 @@
 #include "rlhf/core/throw.hpp"
 #include "rlhf/objective/sampling.hpp"
 #include "rlhf/policy/judge.hpp"
+#include "rlhf/train/answers.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -48,7 +49,7 @@ namespace pair_sampler_detail {
   return out;
 }
 
-/// Each response's mean probability of beating the others of its group.
+/// Each response's mean probability of beating the others of its group. Throws rlhf::error.
 template <class Judge>
 [[nodiscard]] std::vector<double> win_rates(Judge& judge, const responses& all, std::int64_t n) {
   responses a, b;
@@ -57,8 +58,7 @@ template <class Judge>
       a.add(all, i);
       b.add(all, j);
     }
-  std::vector<float> p(static_cast<std::size_t>(a.size()));
-  judge.preferences(a, b, p);
+  const std::vector<float> p = ask_preferences("sample_max_min", judge, a, b);
   std::vector<double> rate(static_cast<std::size_t>(all.size()));
   std::size_t k = 0;
   for (std::int64_t i = 0; i < all.size(); ++i)
@@ -171,8 +171,7 @@ struct sample_max_min {
     const responses all = policy.sample(prompts, k, key);
     std::vector<double> score;
     if constexpr (scores_responses<Judge>) {
-      std::vector<float> found(static_cast<std::size_t>(all.size()));
-      judge.rewards(all, found);
+      const std::vector<float> found = ask_rewards("sample_max_min", judge, all);
       score.assign(found.begin(), found.end());
     } else {
       score = pair_sampler_detail::win_rates(judge, all, k);

@@ -12,6 +12,7 @@
 #include "rlhf/core/statistics.hpp"
 #include "rlhf/core/throw.hpp"
 #include "rlhf/policy/concepts.hpp"
+#include "rlhf/train/answers.hpp"
 #include "rlhf/train/loop.hpp"
 
 namespace rlhf::inline v1 {
@@ -190,16 +191,12 @@ template <class Policy, class Reference, class Reward>
   const auto tokens = static_cast<std::size_t>(r.batch.response_tokens());
   r.old_logp.resize(tokens);
   r.ref_logp.resize(tokens);
-  r.score.resize(static_cast<std::size_t>(r.batch.size()));
-  r.version.assign(r.score.size(), version);
+  r.version.assign(static_cast<std::size_t>(r.batch.size()), version);
   if constexpr (ends_responses<Policy>) r.end_token = policy.end_token();
   // Scored again rather than taken from the sampler, so that the first ratio is exactly 1.
   policy.log_probs(r.batch, r.old_logp);
   reference.log_probs(r.batch, r.ref_logp);
-  reward.rewards(r.batch, r.score);
-  for (const float s : r.score)
-    if (!std::isfinite(s))
-      throw error(remark::argument("collect", "a reward", static_cast<double>(s), "finite numbers"));
+  r.score = ask_rewards("collect", reward, r.batch);
   if constexpr (describes_sampling<Policy>) {
     if (who == drawn_by::others) return r;
     r.sampled_logp = r.old_logp;

@@ -91,11 +91,7 @@ void train_zeroth_order(const basic_zpg<Link>& algorithm, Policy& policy, Refere
         moved = collect(policy, reference, scores, asked, options.samples,
                         algorithm.shared_draws ? key : stream(key, own_stream), version);
       }
-      std::vector<float> p(r.score.size());
-      judge.preferences(moved.batch, r.batch, p);
-      for (const float x : p)
-        if (!(x >= 0 && x <= 1))
-          throw error(remark::argument("train_zeroth_order", "a preference", static_cast<double>(x), "a probability"));
+      const std::vector<float> p = ask_preferences("train_zeroth_order", judge, moved.batch, r.batch);
       const double difference = algorithm.difference(vote(p, algorithm.votes, stream(votes, own_stream))) -
                                 algorithm.kl_coefficient * (moved.mean_log_ratio() - r.mean_log_ratio());
       const double scale =
