@@ -220,6 +220,35 @@ TEST_CASE("without KL the mass goes to the best response") {
   CHECK(distribution(policy)[best] > 0.9);
 }
 
+TEST_CASE("DAPO of a bandit ends at the best arm") {
+  // No KL, and a softmax of logits: where every arm has its own score the expected gradient is 0 only at corners, and of
+  // these the best arm alone is stable. Groups in which all took the same arm are replaced, and the others' advantages are
+  // divided by their deviation, so that the last hundredth goes as fast as the first.
+  world w(8, 1);
+  tabular_policy policy = w.reference;
+  std::vector<double> corner(8);
+  std::size_t best = 0;
+  for (std::size_t i = 0; i < 8; ++i) best = w.reward.at(i) > w.reward.at(best) ? i : best;
+  corner[best] = 1;
+  run(w, dapo{}, policy, 150, 8);
+  CHECK(total_variation(distribution(w.reference), corner) > 0.5);
+  CHECK(total_variation(distribution(policy), corner) < 1e-2);
+}
+
+TEST_CASE("a group whose responses differ in length alone is dropped, though some are too long") {
+  reference_backend cpu;
+  dapo algorithm;
+  algorithm.overlong = {.max_length = 3, .buffer = 2};
+  rollout r;
+  for (const auto& [tokens, score] : {std::pair{1, 1.0f}, {3, 1.0f}, {3, 0.0f}, {3, 1.0f}}) {
+    r.batch.add(std::vector<std::int32_t>{0}, std::vector<std::int32_t>(static_cast<std::size_t>(tokens), 1));
+    r.score.push_back(score);
+  }
+  const std::vector<float> counted = group_detail::counted(algorithm, r);
+  CHECK(counted[0] != counted[1]);
+  CHECK(group_detail::select_rows(cpu, algorithm, r, 2, 2) == std::vector<std::int64_t>{2, 3});
+}
+
 TEST_CASE("DAPO replaces groups that teach nothing") {
   world w;
   for (std::size_t i = 0; i < 16; ++i) w.reward.parameters()[i] = i == 5 ? 1.0f : 0.0f;

@@ -2,7 +2,7 @@
 // DAPO: GRPO with a wider upper clip, every token counting the same, no KL, and prompts that teach nothing replaced.
 //
 //   reward = score + soft_overlong(length)
-//   groups whose rewards are all equal are dropped, and others sampled in their place
+//   groups whose scores are all equal are dropped, whatever their lengths, and others sampled in their place
 //   loss = token mean of -min(ratio A, clip(ratio, 1 - 0.2, 1 + 0.28) A)
 //
 // Yu et al. 2025, "DAPO: An Open-Source LLM Reinforcement Learning System at Scale", arXiv 2503.14476. Defaults: theirs;

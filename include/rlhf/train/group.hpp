@@ -75,14 +75,14 @@ struct sampled_groups {
   bool teaches = true;  ///< false: no group was worth learning from, `kept` is only to look at
 };
 
-/// The first groups of `more` that the selection keeps, at most `most`, as rows.
+/// The first groups of `more` that the selection keeps, at most `most`, as rows. It sees the scores as they were given: DAPO
+/// drops groups that are all right or all wrong, and a penalty of length does not make one of them worth learning from.
 template <class B, class Algorithm>
 [[nodiscard]] std::vector<std::int64_t> select_rows(B& be, const Algorithm& algorithm, const rollout& more,
                                                     std::int64_t samples, std::int64_t most) {
-  const std::vector<float> score = counted(algorithm, more);
-  std::vector<float> left(score.size());
-  or_throw(
-      grouped{algorithm.selection}(be, group_inputs<float>{groups_of(more.batch.size(), samples), score, {}}, left));
+  std::vector<float> left(more.score.size());
+  or_throw(grouped{algorithm.selection}(be, group_inputs<float>{groups_of(more.batch.size(), samples), more.score, {}},
+                                        left));
   std::vector<std::int64_t> rows;
   for (std::int64_t g = 0; g < more.batch.size() / samples; ++g) {
     const auto own = std::span(left).subspan(static_cast<std::size_t>(g * samples), static_cast<std::size_t>(samples));
