@@ -2,6 +2,7 @@
 
 #include "rlhf/train/online_preference.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -142,6 +143,112 @@ TEST_CASE("all that was sampled is counted: what was passed over, and opponents"
   CHECK(tokens == 2 * one);
 }
 
+TEST_CASE("an iteration reports what the policy drew itself, whoever else drew") {
+  world w;
+  tabular_policy policy = w.reference;
+  for (std::size_t i = 0; i < 4; ++i) policy.parameters()[i] += static_cast<float>(i) / 2;
+  const std::vector<double> p = distribution(policy), ref = distribution(w.reference);
+  bradley_terry_judge judge(w.reward);
+  game unscored{&w.reward};
+  struct report {
+    double reward = 0, kl = 0;
+    statistics metrics;
+  } seen;
+  const auto report = [&](auto& who, const auto& algorithm, const auto& sampler) {
+    auto update = steps_of(0);
+    train_online_preference(
+        w.cpu, algorithm, sampler, policy, w.reference, who, update, [](std::int64_t) { return prompts(8000); },
+        {.iterations = 1, .minibatch = 8000, .key = {1, 100}},
+        [&](const iteration& i) {
+          seen = {i.reward, i.kl, *i.metrics};
+        });
+  };
+  double kl = 0, mean = 0, wins = 0;
+  const std::vector<double> won = unscored.against(ref);
+  for (std::size_t i = 0; i < p.size(); ++i) {
+    kl += p[i] * std::log(p[i] / ref[i]);
+    mean += p[i] * w.reward.at(i);
+    wins += p[i] * won[i];
+  }
+  const online_dpo plain{.loss = {.beta = beta}};
+  const auto same = [&](const char* which, bool scores) {
+    CAPTURE(which);
+    CHECK(seen.kl == Approx(kl).margin(0.03));
+    CHECK(seen.metrics["objective/kl"] == Approx(seen.kl));
+    CHECK((seen.metrics.find("objective/scores") != nullptr) == scores);
+    CHECK(seen.metrics.find("objective/rlhf_reward") == nullptr);  // no reward is shaped here
+    CHECK(seen.metrics.find("objective/non_score_reward") == nullptr);
+    if (scores) {
+      CHECK(seen.reward == Approx(mean).margin(0.05));
+      CHECK(seen.metrics["objective/scores"] == Approx(seen.reward));
+    } else {
+      CHECK(seen.metrics["rewards/probabilities"] == Approx(seen.reward));
+    }
+  };
+  report(judge, plain, sample_vanilla{});
+  same("vanilla", true);
+  report(judge, plain, sample_hybrid{});
+  same("hybrid", true);
+  report(judge, vpo(beta), sample_vanilla{});
+  same("vpo", true);
+  report(judge, plain, sample_pilaf{.beta = beta});
+  same("pilaf", true);
+  report(unscored, plain, sample_vanilla{});
+  same("vanilla, no scores", false);
+  CHECK(seen.reward == Approx(0.5).margin(0.01));  // against itself
+  CHECK(seen.reward != 0.5);                       // and not each pair with its mirror image
+  report(unscored, plain, sample_hybrid{});
+  same("hybrid, no scores", false);
+  CHECK(seen.reward == Approx(wins).margin(0.006));
+  CHECK(std::abs(wins - 0.5) > 0.01);
+  const auto turned = [](tabular_policy& own, tabular_policy& reference, game& who, const prompt_list& asked,
+                         random_key key) {
+    response_pairs out = sample_hybrid{}(own, reference, who, asked, key);
+    std::swap(out.first, out.second);
+    for (std::int64_t& row : out.foreign) row -= out.first.size();
+    return out;
+  };
+  report(unscored, plain, turned);
+  same("hybrid, turned round", false);
+  CHECK(seen.reward == Approx(wins).margin(0.006));
+  report(judge, plain, sample_pilaf{.beta = beta, .from_policy = 0});  // nothing is the policy's own
+  CHECK(std::isnan(seen.reward));
+  CHECK(std::isnan(seen.kl));
+  CHECK(seen.metrics.find("objective/kl") == nullptr);
+  CHECK(seen.metrics.find("rewards/probabilities") == nullptr);
+  CHECK(seen.metrics["labels"] == 8000);
+}
+
+TEST_CASE("nobody is asked about the responses of a bonus") {
+  world w;
+  tabular_policy policy = w.reference;
+  struct counting {
+    tabular_reward* reward;
+    std::int64_t asked = 0;
+    void rewards(const responses& r, std::span<float> out) {
+      asked += r.size();
+      reward->rewards(r, out);
+    }
+    void preferences(const responses&, const responses&, std::span<float> out) const {
+      std::fill(out.begin(), out.end(), 0.5f);
+    }
+  } judge{&w.reward};
+  struct {
+    rollout* seen;
+    void operator()(const iteration&) const {}
+    void sampled(const rollout& r) const { *seen = r; }
+  } look;
+  rollout seen;
+  look.seen = &seen;
+  auto update = steps_of(0.03);
+  train_online_preference(
+      w.cpu, vpo(beta), sample_vanilla{}, policy, w.reference, judge, update, [](std::int64_t) { return prompts(10); },
+      {.iterations = 1}, look);
+  CHECK(judge.asked == 20);
+  REQUIRE(seen.score.size() == 30);
+  for (std::size_t i = 0; i < 30; ++i) CHECK(std::isnan(seen.score[i]) == (i >= 20));
+}
+
 TEST_CASE("online DPO reaches the optimum of reward less KL with every sampler") {
   world w = bandit_or_tokens();
   tabular_policy policy = w.reference;
@@ -237,6 +344,10 @@ TEST_CASE("INPO and Nash-MD reach the regularised equilibrium of a game that no 
         [](std::int64_t) { return prompts(2048); }, {.iterations = 300, .minibatch = 2048, .key = {1, 100}},
         [&](const iteration& i) { seen = *i.metrics; });
     CHECK(seen["labels"] == 2048);
+    CHECK(seen["objective/rlhf_reward"] ==
+          Approx(seen["rewards/probabilities"] - tau * seen["objective/kl"]).epsilon(1e-6));
+    CHECK(seen["objective/non_score_reward"] == Approx(-tau * seen["objective/kl"]).epsilon(1e-6));
+    CHECK(seen.find("objective/scores") == nullptr);  // of a judge that gives none
   }
   std::vector<double> p = ref;
   for (int k = 0; k < 2000; ++k) {

@@ -2,6 +2,7 @@
 
 #include "rlhf/train/zeroth_order.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "support/catch.hpp"
@@ -83,6 +84,39 @@ TEST_CASE("ZPG and ZBCPG reach the optimum of reward less KL") {
   CHECK(seen["labels"] == 4 * 1024 * (noisy ? 40 : 1));
   CHECK(tokens == 600 * 5 * 1024 * w.reference.length());
   CHECK(seen.find("zpg/difference") != nullptr);
+  CHECK(seen.find("objective/rlhf_reward") == nullptr);  // no reward is shaped here
+}
+
+TEST_CASE("ZPG reports scores where its judge gives them, else how often the policy wins") {
+  world w;
+  tabular_policy policy = w.reference;
+  auto update = steps_of(0);
+  bradley_terry_judge judge(w.reward);
+  struct {
+    void preferences(const responses&, const responses&, std::span<float> out) const {
+      std::fill(out.begin(), out.end(), 0.25f);  // that the perturbed one is better
+    }
+  } unscored;
+  const auto once = [&](auto& who) {
+    std::pair<double, statistics> seen;
+    train_zeroth_order(
+        zpg{}, policy, w.reference, who, update, [](std::int64_t) { return prompts(4000); },
+        {.iterations = 1, .key = {1, 100}},
+        [&](const iteration& i) {
+          seen = {i.reward, *i.metrics};
+        });
+    return seen;
+  };
+  double expected = 0;
+  const std::vector<double> p = distribution(policy);
+  for (std::size_t i = 0; i < p.size(); ++i) expected += p[i] * w.reward.at(i);
+  CHECK(once(judge).first == Approx(expected).margin(0.05));
+  CHECK(once(judge).second["objective/scores"] == Approx(expected).margin(0.05));
+  const auto [reward, seen] = once(unscored);
+  CHECK(reward == Approx(0.75));
+  CHECK(seen["rewards/probabilities"] == Approx(0.75));
+  CHECK(seen.find("objective/scores") == nullptr);
+  CHECK(seen.find("objective/kl") != nullptr);
 }
 
 TEST_CASE("a ZPG run that goes on from what it saved ends with the same bits") {

@@ -1,7 +1,9 @@
 #pragma once
 // What the loops over compared samples share: asking, labels, minibatches of several parts and their losses.
 
-#include <cmath>
+#include <algorithm>
+#include <limits>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -34,6 +36,24 @@ template <class Loss>
     if (how == pair_label::likelier) p[i] = x >= 0.5 ? 1.0f : 0.0f;
   }
   return p;
+}
+
+/// Those responses of pairs that the policy drew by itself, as rows (the first ones, then the second ones), and for each pair
+/// that has one the probability that it beats the other response: the first one where both are the policy's.
+struct own_responses {
+  std::vector<std::int64_t> rows;
+  std::vector<float> won;
+};
+[[nodiscard]] inline own_responses own_of(const response_pairs& pairs, const std::vector<float>& p) {
+  const std::size_t n = p.size();
+  std::vector<char> own(2 * n, char{1});
+  for (const std::int64_t row : pairs.foreign) own[static_cast<std::size_t>(row)] = 0;
+  own_responses out;
+  for (std::size_t row = 0; row < own.size(); ++row)
+    if (own[row] != 0) out.rows.push_back(static_cast<std::int64_t>(row));
+  for (std::size_t k = 0; k < n; ++k)
+    if (own[k] != 0 || own[n + k] != 0) out.won.push_back(own[k] != 0 ? p[k] : 1 - p[k]);
+  return out;
 }
 
 /// moved_kl of those rows of a minibatch that are `own`: of draws of others its mean is no KL.
@@ -117,24 +137,25 @@ template <class B, class Loss>
   return static_cast<double>(value);
 }
 
-/// All that an iteration learns from; scores are the judge's where it gives any.
+/// All that an iteration learns from: `pairs` first responses, as many second ones, then those of a bonus, which nobody was
+/// asked about (score NaN). Scores are the judge's, or of one without the probability of beating the other of the pair.
 template <class Policy, class Reference, class Judge>
 [[nodiscard]] rollout scored(Policy& policy, Reference& reference, Judge& judge, responses batch, std::int64_t pairs,
                              const std::vector<float>& p, std::int64_t version, drawn_by who = drawn_by::others) {
-  struct by_preference {
-    std::int64_t pairs;
-    const std::vector<float>* p;
-    void rewards(const responses& r, std::span<float> out) const {
-      for (std::int64_t i = 0; i < r.size(); ++i) {
-        const float first = (*p)[static_cast<std::size_t>(i % pairs)];
-        out[static_cast<std::size_t>(i)] = i < pairs ? first : 1 - first;
-      }
+  rollout r = collect_unscored(policy, reference, std::move(batch), version, who);
+  const std::int64_t compared = std::min(2 * pairs, r.batch.size());
+  if constexpr (scores_responses<Judge>) {
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(compared));
+    std::iota(rows.begin(), rows.end(), std::int64_t{0});
+    r.score = ask_rewards("collect", judge, r.batch.select(rows));
+  } else {
+    for (std::int64_t i = 0; i < compared; ++i) {
+      const float first = p[static_cast<std::size_t>(i % pairs)];
+      r.score.push_back(i < pairs ? first : 1 - first);
     }
-  } preference{pairs, &p};
-  if constexpr (scores_responses<Judge>)
-    return collect(policy, reference, judge, std::move(batch), version, who);
-  else
-    return collect(policy, reference, preference, std::move(batch), version, who);
+  }
+  r.score.resize(static_cast<std::size_t>(r.batch.size()), std::numeric_limits<float>::quiet_NaN());
+  return r;
 }
 
 }  // namespace online_detail

@@ -1,6 +1,7 @@
 #pragma once
 // Nash-MD: a loop towards the equilibrium of a preference game that no reward needs to explain.
 
+#include <numeric>
 #include <vector>
 
 #include "rlhf/train/comparisons.hpp"
@@ -13,7 +14,10 @@ namespace rlhf::inline v1 {
 /// the judge's probability that the first one wins.
 ///
 /// `mixture` is the reference's power in the opponent, 0: the policy itself (plain self-play), 1: the reference.
-/// Metrics: `loss/policy_avg`, `objective/...`, `labels`, `grad_norm`. Source: Munos et al. 2023, arXiv 2312.00886. Throws
+/// Metrics: `loss/policy_avg`, `objective/...`, `rewards/probabilities` (of winning against the opponent), `labels`,
+/// `grad_norm`. `objective/rlhf_reward` is what is optimised, `rewards/probabilities` less beta `objective/kl`, and
+/// `objective/non_score_reward` the latter part; `objective/scores` and the reward of an iteration are the judge's scores, and
+/// of a judge that gives none the reward is `rewards/probabilities`. Source: Munos et al. 2023, arXiv 2312.00886. Throws
 /// rlhf::error.
 template <class B, class Policy, scores_tokens Reference, compares_responses Judge, class Schedule, class Prompts,
           class Observer = ignore_iteration>
@@ -38,7 +42,12 @@ void train_nash_md(B& be, const nash_md& objective, double mixture, Policy& poli
         scored(policy, reference, judge, pairs.first, pairs.first.size(), p, update.optimiser.steps, drawn_by::policy);
     if constexpr (wants_rollouts<Observer>) observe.sampled(r);
     statistics metrics;
-    describe(r, {}, metrics);
+    report_compared(now, i, r, r, scores_responses<Judge>, p, metrics);
+    now.tokens += pairs.second.response_tokens();
+    const auto n = static_cast<double>(r.batch.size());
+    const double paid = objective.beta * n * now.kl;
+    metrics.add("objective/rlhf_reward", std::accumulate(p.begin(), p.end(), 0.0) - paid, n);
+    metrics.add("objective/non_score_reward", -paid, n);
     metrics.add_total("labels", static_cast<double>(r.batch.size()));
     const std::vector<float> weight = sampling_weights(be, r, options.weight_cap, metrics, weight_of::sequence);
     std::vector<float> logp, gradient;
@@ -62,8 +71,6 @@ void train_nash_md(B& be, const nash_md& objective, double mixture, Policy& poli
                          update.apply(policy, metrics);
                          return true;
                        });
-    now.after(r, i, metrics);
-    now.tokens += pairs.second.response_tokens();
     if (!tell(observe, now)) return;
   }
 }

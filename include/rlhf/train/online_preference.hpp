@@ -45,8 +45,15 @@ struct pair_history {
 /// `prompts(i)` gives the prompts of iteration i, each with one pair. One iteration over many prompts and several epochs is
 /// iterative DPO; algorithm.anchor says whether its reference is the frozen one or the iterate. A `history` that keeps more
 /// than one iteration is learnt from as a whole: every pair's log-probabilities are then those of the current iterate.
-/// Metrics: `loss/policy_avg`, preference statistics (`rewards/...`, `logps/...`), `objective/kl`, `labels`, `bonus` where
-/// there is one, `grad_norm`. The reward that an iteration reports is the judge's score, or its probability.
+/// Metrics: `loss/policy_avg`, preference statistics (`rewards/...`, `logps/...`), `objective/...`, `completions/...`,
+/// `rewards/probabilities`, `labels`, `bonus` where there is one, `grad_norm`.
+/// What an iteration reports is of those responses of its pairs that the policy drew by itself: reward and KL, `objective/...`,
+/// `completions/...`, and `rewards/probabilities`, the mean probability that one of them beats the other response of its pair
+/// (the first one, where both are the policy's). Opponents, mixtures and responses of a bonus have no part in it; an iteration
+/// that has no response of the policy's own (sample_pilaf with from_policy 0) has none of these metrics, and its reward and KL
+/// are NaN. The reward is the judge's score; of a judge without scores `rewards/probabilities`: against the policy itself
+/// that is 1/2 but for chance, whatever was learnt, against another (sample_hybrid) it tells. Responses that a sampler chose
+/// among draws (sample_best_of_n, sample_max_min) count as drawn: the numbers are then of the best and the worst.
 /// `options.stop_kl` looks at what the policy itself drew in this iteration. Throws rlhf::error.
 template <class B, class Loss, class Sampler, class Policy, scores_tokens Reference, compares_responses Judge,
           class Schedule, class Prompts, class Observer = ignore_iteration, class History = pair_history>
@@ -95,8 +102,10 @@ void train_online_preference(B& be, const online_preference<Loss>& algorithm, co
     for (const std::int64_t row : pairs.foreign) newest[row] = 0;
 
     statistics metrics;
-    describe(r, {}, metrics);
     metrics.add_total("labels", static_cast<double>(n));
+    const own_responses mine = own_of(pairs, p);
+    report_compared(now, i, r, r.select(mine.rows), scores_responses<Judge>, mine.won, metrics);
+    now.tokens += pairs.passed_over;
     std::vector<float> logp, gradient;
     for_each_minibatch(
         data.size(), {options.minibatch, options.epochs, shuffled}, [&](std::span<const std::int64_t> chosen) {
@@ -138,8 +147,6 @@ void train_online_preference(B& be, const online_preference<Loss>& algorithm, co
           update.apply(policy, metrics);
           return true;
         });
-    now.after(r, i, metrics);
-    now.tokens += pairs.passed_over;
     if (!tell(observe, now)) return;
   }
 }

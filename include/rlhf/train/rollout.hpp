@@ -56,7 +56,7 @@ struct rollout {
   responses batch;
   std::vector<float> old_logp;        ///< [tokens] under the policy that sampled, as the trainer computes it
   std::vector<float> ref_logp;        ///< [tokens]
-  std::vector<float> score;           ///< [responses]
+  std::vector<float> score;           ///< [responses]; NaN: nobody was asked about it; empty: about none
   std::vector<float> sampled_logp;    ///< [tokens] under the distribution really drawn from; empty: not known
   std::vector<float> support;         ///< [tokens] the mass that top-k and top-p left; empty: not known
   std::vector<std::int64_t> version;  ///< [responses] updates that the policy had had when it sampled
@@ -90,7 +90,7 @@ struct rollout {
     rollout out{batch.select(rows), tokens(old_logp), tokens(ref_logp), {}, tokens(sampled_logp), tokens(support), {},
                 end_token};
     for (const std::int64_t row : rows) {
-      out.score.push_back(score[static_cast<std::size_t>(row)]);
+      if (!score.empty()) out.score.push_back(score[static_cast<std::size_t>(row)]);
       out.version.push_back(version[static_cast<std::size_t>(row)]);
     }
     return out;
@@ -150,8 +150,10 @@ class rollout_buffer {
 struct iteration {
   std::int64_t number = 0;  ///< 1 after the first
   std::int64_t of = 0;
-  double reward = 0;  ///< mean score of the responses that this iteration sampled
-  double kl = 0;      ///< their mean log pi / pi_ref, nats per response, under the policy that sampled them
+  double reward =
+      0;  ///< mean score of the responses that the policy sampled in this iteration; a judge without scores: see
+          ///< the loop; NaN: it sampled none by itself
+  double kl = 0;  ///< their mean log pi / pi_ref, nats per response, under the policy that sampled them; NaN likewise
   std::int64_t tokens =
       0;  ///< response tokens sampled so far, those included that were only compared with or passed over
   const statistics* metrics = nullptr;  ///< of all updates of the iteration
@@ -181,10 +183,10 @@ enum class drawn_by : std::uint8_t {
   others   ///< others too, or nobody asks: nothing is recorded of it
 };
 
-/// Samples of a policy that has had `version` updates, scored. Throws rlhf::error where a score is not finite.
-template <class Policy, class Reference, class Reward>
-[[nodiscard]] rollout collect(Policy& policy, Reference& reference, Reward& reward, responses batch,
-                              std::int64_t version, drawn_by who = drawn_by::policy) {
+/// Samples of a policy that has had `version` updates, without scores. Throws rlhf::error where there are none.
+template <class Policy, class Reference>
+[[nodiscard]] rollout collect_unscored(Policy& policy, Reference& reference, responses batch, std::int64_t version,
+                                       drawn_by who = drawn_by::policy) {
   if (batch.size() == 0) throw error({errc::argument, "collect", "prompts", "has elements:", 0, 0, "at least one"});
   rollout r;
   r.batch = std::move(batch);
@@ -196,7 +198,6 @@ template <class Policy, class Reference, class Reward>
   // Scored again rather than taken from the sampler, so that the first ratio is exactly 1.
   policy.log_probs(r.batch, r.old_logp);
   reference.log_probs(r.batch, r.ref_logp);
-  r.score = ask_rewards("collect", reward, r.batch);
   if constexpr (describes_sampling<Policy>) {
     if (who == drawn_by::others) return r;
     r.sampled_logp = r.old_logp;
@@ -204,6 +205,15 @@ template <class Policy, class Reference, class Reward>
     const std::span<float> logp(r.sampled_logp), mass(r.support);
     (void)policy.describe_sampling(r.batch, logp, mass);  // where it says false they stay the policy's own
   }
+  return r;
+}
+
+/// Samples of a policy that has had `version` updates, scored. Throws rlhf::error where a score is not finite.
+template <class Policy, class Reference, class Reward>
+[[nodiscard]] rollout collect(Policy& policy, Reference& reference, Reward& reward, responses batch,
+                              std::int64_t version, drawn_by who = drawn_by::policy) {
+  rollout r = collect_unscored(policy, reference, std::move(batch), version, who);
+  r.score = ask_rewards("collect", reward, r.batch);
   return r;
 }
 
@@ -262,7 +272,9 @@ inline void describe_lengths(const rollout& r, statistics& metrics) {
   metrics.add_total("val/num_eos_tokens", ends);
 }
 
-/// What an iteration sampled, under TRL's names: sums over responses, nats. `shaped` are the token rewards.
+/// What an iteration sampled, under TRL's names: sums over responses, nats. `shaped` are the rewards with the price of KL, of
+/// tokens or of responses; where there are none, `objective/rlhf_reward` and `objective/non_score_reward` are left out, and
+/// without scores `objective/scores`.
 inline void describe(const rollout& r, const std::vector<float>& shaped, statistics& metrics) {
   const auto n = static_cast<double>(r.batch.size());
   double scores = 0, total = 0, kl = 0, entropy = 0, mass = 0;
@@ -273,13 +285,32 @@ inline void describe(const rollout& r, const std::vector<float>& shaped, statist
     entropy -= static_cast<double>(r.old_logp[t]);
   }
   for (const float m : r.support) mass += static_cast<double>(m);
-  metrics.add("objective/scores", scores, n);
+  if (!r.score.empty()) metrics.add("objective/scores", scores, n);
   metrics.add("objective/kl", kl, n);
   metrics.add("objective/entropy", entropy, n);
-  metrics.add("objective/rlhf_reward", total, n);
-  metrics.add("objective/non_score_reward", total - scores, n);
+  if (!shaped.empty()) {
+    metrics.add("objective/rlhf_reward", total, n);
+    metrics.add("objective/non_score_reward", total - scores, n);
+  }
   if (!r.support.empty()) metrics.add("sampling/support_mass", mass, static_cast<double>(r.support.size()));
   describe_lengths(r, metrics);
+}
+
+/// Iteration i compared `all`; it reports what the policy drew by itself, `own`, and `won`, the probabilities that one of its
+/// responses beats the other of its pair: their mean is `rewards/probabilities` (TRL's name), and the reward of a judge that
+/// gives no scores. Of nothing the reward and the KL are NaN, and there are no metrics.
+inline void report_compared(iteration& now, std::int64_t i, const rollout& all, rollout own, bool scored,
+                            std::span<const float> won, statistics& metrics) {
+  double sum = 0;
+  for (const float p : won) sum += static_cast<double>(p);
+  if (!scored) own.score.clear();
+  now.after(all, i, metrics);
+  now.reward = now.kl = std::numeric_limits<double>::quiet_NaN();
+  if (own.batch.size() == 0) return;
+  describe(own, {}, metrics);
+  metrics.add("rewards/probabilities", sum, static_cast<double>(won.size()));
+  now.reward = scored ? own.mean_score() : sum / static_cast<double>(won.size());
+  now.kl = own.mean_log_ratio();
 }
 
 }  // namespace rlhf::inline v1

@@ -50,8 +50,10 @@ class moved_parameters {
 /// ZPG: each iteration compares samples of the policy with those of perturbed ones and makes one update of the parameters.
 ///
 /// A sample of each policy for every prompt and `options.samples`; `epochs`, `minibatch` and `stop_kl` have no meaning here:
-/// an iteration is one update of what was drawn for it. Parameters are moved in place and put back. Metrics: `objective/...` of the unperturbed policy's samples, `zpg/difference` (D),
-/// `labels`, `grad_norm`. No backend: nothing is differentiated. Throws rlhf::error.
+/// an iteration is one update of what was drawn for it. Parameters are moved in place and put back. Metrics: `objective/...`
+/// of the unperturbed policy's samples, `rewards/probabilities` of their beating the perturbed ones' (the reward that an
+/// iteration reports where the judge gives no scores), `zpg/difference` (D), `labels`: comparisons times the votes on each,
+/// `grad_norm`. No backend: nothing is differentiated. Throws rlhf::error.
 template <class Link, class Policy, scores_tokens Reference, compares_responses Judge, class Schedule, class Prompts,
           class Observer = ignore_iteration>
   requires parameterised<Policy> && scores_tokens<Policy> && sampling_policy<Policy>
@@ -61,25 +63,17 @@ void train_zeroth_order(const basic_zpg<Link>& algorithm, Policy& policy, Refere
   using namespace zeroth_order_detail;
   check_loop("train_zeroth_order", options);
   or_throw(algorithm.check());
-  struct own_scores {
-    Judge* judge;
-    void rewards(const responses& r, std::span<float> out) const {
-      if constexpr (scores_responses<Judge>)
-        judge->rewards(r, out);
-      else
-        std::fill(out.begin(), out.end(), 0.0f);
-    }
-  } scores{&judge};
   const auto d = static_cast<std::int64_t>(policy.parameters().size());
   iteration now{.number = options.done, .of = options.iterations, .tokens = options.tokens_done};
   for (std::int64_t i = options.done; i < options.iterations; ++i) {
     const std::int64_t version = update.optimiser.steps;
     const random_key key = stream(options.key, 2 * i), votes = stream(options.key, 2 * i + 1);
     const prompt_list asked = prompts(i);
-    const rollout r = collect(policy, reference, scores, asked, options.samples, key, version);
+    rollout r = collect_unscored(policy, reference, policy.sample(asked, options.samples, key), version);
+    if constexpr (scores_responses<Judge>) r.score = ask_rewards("collect", judge, r.batch);
     if constexpr (wants_rollouts<Observer>) observe.sampled(r);
     statistics metrics;
-    describe(r, {}, metrics);
+    std::vector<float> won;
     std::vector<double> ascent(static_cast<std::size_t>(d));
     std::int64_t tokens = 0;
     for (std::int64_t k = 0; k < algorithm.directions; ++k) {
@@ -88,10 +82,11 @@ void train_zeroth_order(const basic_zpg<Link>& algorithm, Policy& policy, Refere
       rollout moved;
       {
         const moved_parameters there(policy.parameters(), v, algorithm.radius);
-        moved = collect(policy, reference, scores, asked, options.samples,
-                        algorithm.shared_draws ? key : stream(key, own_stream), version);
+        const random_key draws = algorithm.shared_draws ? key : stream(key, own_stream);
+        moved = collect_unscored(policy, reference, policy.sample(asked, options.samples, draws), version);
       }
       const std::vector<float> p = ask_preferences("train_zeroth_order", judge, moved.batch, r.batch);
+      for (const float x : p) won.push_back(1 - x);
       const double difference = algorithm.difference(vote(p, algorithm.votes, stream(votes, own_stream))) -
                                 algorithm.kl_coefficient * (moved.mean_log_ratio() - r.mean_log_ratio());
       const double scale =
@@ -104,7 +99,7 @@ void train_zeroth_order(const basic_zpg<Link>& algorithm, Policy& policy, Refere
     const std::span<float> gradient = policy.gradient();
     for (std::size_t j = 0; j < ascent.size(); ++j) gradient[j] -= static_cast<float>(ascent[j]);
     update.apply(policy, metrics);
-    now.after(r, i, metrics);
+    report_compared(now, i, r, r, scores_responses<Judge>, won, metrics);
     now.tokens += tokens;
     if (!tell(observe, now)) return;
   }
