@@ -9,6 +9,8 @@
 //                  loss     = -min(ratio A, clip(ratio) A)
 //
 // Huang et al. 2025, "Pretrain Value, Not Reward: Decoupled Value Policy Optimization", arXiv 2502.16944 (ICLR 2026). The
+// paper's value is told a trajectory of the policy, tau, beside the state; that is left out, because preference pairs hold
+// none of the policies that wrote them: learnt is V(s), the mean label of what follows s in the pairs' responses. The
 // paper's advantage is `action_value`. The released program takes GAE with 0 behind the end, so that its advantage goes to
 // -V_t, which no action changes, as lambda goes to 1: `released`, to compare with. Defaults: beta 0.2, lambda 0.95.
 
