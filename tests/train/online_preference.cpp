@@ -87,19 +87,53 @@ std::vector<double> descend(const std::vector<double>& p, Slope&& slope, int ste
   return softmax(z);
 }
 
-/// DPO's expected slopes on pairs (first ~ p, second ~ q) labelled by Bradley-Terry.
-std::vector<double> dpo_slope(const std::vector<double>& p, const std::vector<double>& q,
-                              const std::vector<double>& ref, const tabular_reward& reward) {
+/// DPO's expected slopes at p on pairs of two laws labelled by Bradley-Terry.
+std::vector<double> dpo_slope(const std::vector<double>& first, const std::vector<double>& second,
+                              const std::vector<double>& p, const std::vector<double>& ref,
+                              const tabular_reward& reward, double price = beta) {
   std::vector<double> g(p.size());
   for (std::size_t a = 0; a < p.size(); ++a)
     for (std::size_t b = 0; b < p.size(); ++b) {
-      const double margin = beta * (std::log(p[a] / ref[a]) - std::log(p[b] / ref[b]));
-      const double s = p[a] * q[b] * beta * (sigmoid(margin) - sigmoid(reward.at(a) - reward.at(b)));
+      const double margin = price * (std::log(p[a] / ref[a]) - std::log(p[b] / ref[b]));
+      const double s = first[a] * second[b] * price * (sigmoid(margin) - sigmoid(reward.at(a) - reward.at(b)));
       g[a] += s;
       g[b] -= s;
     }
   return g;
 }
+
+/// Every pair as often as it is likely: what a regression leaves is then not the luck of the draw.
+struct every_pair {
+  template <class Judge>
+  response_pairs operator()(tabular_policy& of, tabular_policy&, Judge&, const prompt_list& asked, random_key) const {
+    const responses all = all_responses(of.vocabulary(), of.length());
+    const std::vector<double> p = distribution(of);
+    response_pairs out;
+    double due = 0.5;
+    for (std::size_t a = 0; a < p.size(); ++a)
+      for (std::size_t b = 0; b < p.size(); ++b)
+        for (due += static_cast<double>(asked.size()) * p[a] * p[b]; due >= 1; --due) {
+          out.first.add(all, static_cast<std::int64_t>(a));
+          out.second.add(all, static_cast<std::int64_t>(b));
+        }
+    return out;
+  }
+};
+
+/// A policy whose samples are every response as often as it is likely.
+struct evenly_dealt : tabular_policy {
+  explicit evenly_dealt(const tabular_policy& p) : tabular_policy(p) {}
+  responses sample(const prompt_list& asked, std::int64_t n, random_key) {
+    const responses all = all_responses(vocabulary(), length());
+    const std::vector<double> p = distribution(*this);
+    responses out;
+    double due = 0.5;
+    for (std::size_t a = 0; a < p.size(); ++a)
+      for (due += static_cast<double>(asked.size()) * static_cast<double>(n) * p[a]; due >= 1; --due)
+        out.add(all, static_cast<std::int64_t>(a));
+    return out;
+  }
+};
 
 /// Where the judge's probabilities are learnt from, each pair's gradient is 0 at the optimum: no noise is left there.
 template <class Algorithm, class Sampler, class Judge>
@@ -136,7 +170,7 @@ TEST_CASE("all that was sampled is counted: what was passed over, and opponents"
   CHECK(of(sample_hybrid{}) == 2 * one);
   CHECK(of(sample_best_of_n{5}) == 5 * one);
   CHECK(of(sample_max_min{.k = 6}) == 6 * one);
-  CHECK(of(sample_pilaf{.beta = beta}) == 4 * one);
+  CHECK(of(sample_pilaf{.beta = beta}) == 2 * one);
   tabular_policy player = w.reference;
   auto update = steps_of(0.03);
   train_nash_md(w.cpu, nash_md{.beta = 0.1}, 0.25, player, w.reference, judge, update, ask, options, look);
@@ -260,9 +294,10 @@ TEST_CASE("online DPO reaches the optimum of reward less KL with every sampler")
   SECTION("best of n") { seen = run(w, algorithm, sample_best_of_n{4}, judge, policy); }
   SECTION("PILAF") { seen = run(w, algorithm, sample_pilaf{.beta = beta}, judge, policy); }
   SECTION("max-min of K") { seen = run(w, algorithm, sample_max_min{.k = 4}, judge, policy); }
-  SECTION("SELM, whose bonus pulls nowhere where its samples are the policy's") {
+  SECTION("a bonus on the policy's own samples, which pulls nowhere") {
     auto exploring = selm(beta, 0.05);
     exploring.label = pair_label::probability;
+    exploring.anchor = pair_anchor::reference;
     seen = run(w, exploring, sample_vanilla{}, judge, policy);
     CHECK(seen.find("bonus") != nullptr);
   }
@@ -296,7 +331,7 @@ TEST_CASE("VPO and XPO reach the fixed point of DPO with their bonus") {
     algorithm.label = pair_label::probability;
     run(w, algorithm, sample_hybrid{}, judge, policy);
     expected = descend(ref, [&](const std::vector<double>& p) {
-      auto g = dpo_slope(p, ref, ref, w.reward);
+      auto g = dpo_slope(p, ref, p, ref, w.reward);
       for (std::size_t i = 0; i < g.size(); ++i) g[i] += 0.05 * beta * ref[i];
       return g;
     });
@@ -306,7 +341,7 @@ TEST_CASE("VPO and XPO reach the fixed point of DPO with their bonus") {
     algorithm.label = pair_label::probability;
     run(w, algorithm, sample_vanilla{}, judge, policy);
     expected = descend(ref, [&](const std::vector<double>& p) {
-      auto g = dpo_slope(p, p, ref, w.reward);
+      auto g = dpo_slope(p, p, p, ref, w.reward);
       for (std::size_t i = 0; i < g.size(); ++i) g[i] -= 0.2 * beta * ref[i];
       return g;
     });
@@ -314,7 +349,7 @@ TEST_CASE("VPO and XPO reach the fixed point of DPO with their bonus") {
   SECTION("XPO") {
     run(w, online_xpo(beta, 0.03), sample_hybrid{}, judge, policy, 2048);  // it decides itself: drawn answers, noise
     expected = descend(ref, [&](const std::vector<double>& p) {
-      auto g = dpo_slope(p, ref, ref, w.reward);
+      auto g = dpo_slope(p, ref, p, ref, w.reward);
       for (std::size_t i = 0; i < g.size(); ++i) g[i] += 0.03 * ref[i];
       return g;
     });
@@ -366,24 +401,10 @@ TEST_CASE("iterations of SPPO are the regressions they say") {
   tabular_policy policy = w.reference;
   game judge{&w.reward, w.reference.vocabulary()};
   constexpr double step = 2;  // 1 / beta
-  // Every pair as often as it is likely: what a regression leaves is then not the luck of the draw.
-  const auto every_pair = [](tabular_policy& of, tabular_policy&, game&, const prompt_list& asked, random_key) {
-    const responses all = all_responses(of.vocabulary(), of.length());
-    const std::vector<double> p = distribution(of);
-    response_pairs out;
-    double due = 0.5;
-    for (std::size_t a = 0; a < p.size(); ++a)
-      for (std::size_t b = 0; b < p.size(); ++b)
-        for (due += static_cast<double>(asked.size()) * p[a] * p[b]; due >= 1; --due) {
-          out.first.add(all, static_cast<std::int64_t>(a));
-          out.second.add(all, static_cast<std::int64_t>(b));
-        }
-    return out;
-  };
   std::vector<double> expected = distribution(w.reference);
   for (std::int64_t t = 0; t < 3; ++t) {
     parameter_update<cosine_schedule> update{{.rate = 0.03, .total = 120}, {{.weight_decay = 0}}, 1e9};
-    train_online_preference(w.cpu, online_sppo(1 / step), every_pair, policy, w.reference, judge, update,
+    train_online_preference(w.cpu, online_sppo(1 / step), every_pair{}, policy, w.reference, judge, update,
                             [](std::int64_t) { return prompts(4096); },
                             {.iterations = t + 1, .epochs = 120, .minibatch = 4096, .key = {1, 100}, .done = t});
     const std::vector<double> last = expected, win = judge.against(last);
@@ -396,6 +417,51 @@ TEST_CASE("iterations of SPPO are the regressions they say") {
   }
   CHECK(total_variation(distribution(policy), expected) < 1e-2);
   CHECK(total_variation(distribution(w.reference), expected) > 0.1);
+}
+
+TEST_CASE("iterations of SELM start from what the last one made") {
+  // In rewards d = beta log(pi / pi_t) an iteration minimises the judge's cross-entropy over pairs of pi_t, and alpha times the
+  // mean of d less beta log E e^(d / beta), all under pi_t: with alpha 0 that is d = r up to a constant. The second part has no
+  // lower bound; with an alpha this small and no rare arm there is a minimum near r, and a descent from pi_t ends there.
+  world w(8, 1);
+  constexpr double price = 1, alpha = 0.02;
+  constexpr std::int64_t iterations = 2;
+  evenly_dealt policy(w.reference);
+  bradley_terry_judge judge(w.reward);
+  auto algorithm = selm(price, alpha);
+  algorithm.label = pair_label::probability;
+  std::vector<double> expected = distribution(w.reference);
+  for (std::int64_t t = 0; t < iterations; ++t) {
+    parameter_update<cosine_schedule> update{{.rate = 0.1, .total = 150}, {{.weight_decay = 0}}, 1e9};
+    train_online_preference(w.cpu, algorithm, every_pair{}, policy, w.reference, judge, update,
+                            [](std::int64_t) { return prompts(4096); },
+                            {.iterations = t + 1, .epochs = 150, .minibatch = 4096, .key = {1, 100}, .done = t});
+    const std::vector<double> last = expected;
+    expected = descend(last, [&](const std::vector<double>& p) {
+      auto g = dpo_slope(last, last, p, last, w.reward, price);
+      for (std::size_t i = 0; i < g.size(); ++i) g[i] += alpha * price * last[i];
+      return g;
+    });
+  }
+  const std::vector<double> without_bonus =
+      tilted(distribution(w.reference), w.reward, price / static_cast<double>(iterations));
+  CHECK(total_variation(distribution(policy), expected) < 5e-3);
+  CHECK(total_variation(expected, without_bonus) > 0.02);
+  CHECK(total_variation(expected, w.best(price)) > 0.2);  // where an anchor at the start would have held it
+}
+
+TEST_CASE("nothing holds SELM back from the best response") {
+  world w(8, 1);
+  tabular_policy policy = w.reference;
+  bradley_terry_judge judge(w.reward);
+  auto algorithm = selm(beta, 0.05);
+  algorithm.label = pair_label::probability;
+  run(w, algorithm, sample_vanilla{}, judge, policy);
+  const std::vector<double> p = distribution(policy), start = w.best(beta);
+  std::size_t best = 0;
+  for (std::size_t i = 0; i < p.size(); ++i) best = w.reward.at(i) > w.reward.at(best) ? i : best;
+  CHECK(p[best] > 0.99);
+  CHECK(start[best] < 0.9);
 }
 
 TEST_CASE("an iteration stops when the policy has moved too far on what it drew itself") {
@@ -512,7 +578,9 @@ TEST_CASE("an online preference run that goes on from what it saved ends with th
   auto update = steps_of(0.03), part_update = update;
   on_policy_options options{.iterations = 5, .epochs = 2, .minibatch = 8, .key = {1, 100}};
   train_online_preference(w.cpu, vpo(beta), sample_pilaf{}, whole, w.reference, judge, update, ask, options);
+  options.epochs = 1;
   train_nash_md(w.cpu, nash_md{}, 0.5, whole, w.reference, judge, update, ask, options);
+  options.epochs = 2;
   for (const auto& [done, iterations] : {std::pair{0, 2}, std::pair{2, 5}}) {
     options.done = done;
     options.iterations = iterations;
@@ -521,6 +589,7 @@ TEST_CASE("an online preference run that goes on from what it saved ends with th
   for (const auto& [done, iterations] : {std::pair{0, 4}, std::pair{4, 5}}) {
     options.done = done;
     options.iterations = iterations;
+    options.epochs = 1;
     train_nash_md(w.cpu, nash_md{}, 0.5, parts, w.reference, judge, part_update, ask, options);
   }
   CHECK(bits(whole.parameters()) == bits(parts.parameters()));
@@ -548,6 +617,39 @@ TEST_CASE("a run may learn from the pairs of several iterations, and go on with 
   CHECK(run(17, 1000).first == all.first);
   CHECK(all.second < 0.05);  // of 7680 answers
   CHECK(fresh.second < 0.15);
+}
+
+TEST_CASE("Nash-MD refuses a second pass over its samples: nothing says how far the policy has gone from them") {
+  world w;
+  tabular_policy policy = w.reference;
+  auto update = steps_of(0.1);
+  bradley_terry_judge judge(w.reward);
+  CHECK_THROWS_WITH(train_nash_md(w.cpu, nash_md{}, 0.5, policy, w.reference, judge, update,
+                                  [](std::int64_t) { return prompts(4); }, {.iterations = 1, .epochs = 2}),
+                    "train_nash_md: options.epochs is 2, wants 0 or 1: its gradient is of fresh samples");
+  CHECK(bits(policy.parameters()) == bits(w.reference.parameters()));
+}
+
+TEST_CASE("what a choice of pairs costs is counted apart from the labels") {
+  world w;
+  bradley_terry_judge judge(w.reward);
+  game unscored{&w.reward};
+  const auto count = [&](auto& who, const auto& sampler) {
+    tabular_policy policy = w.reference;
+    auto update = steps_of(0.03);
+    std::pair<double, double> seen;
+    train_online_preference(
+        w.cpu, online_dpo{}, sampler, policy, w.reference, who, update, [](std::int64_t) { return prompts(10); },
+        {.iterations = 1},
+        [&](const iteration& i) {
+          seen = {(*i.metrics)["labels"], (*i.metrics)["labels/choice"]};
+        });
+    return seen;
+  };
+  CHECK(count(judge, sample_vanilla{}) == std::pair{10.0, 0.0});
+  CHECK(count(judge, sample_best_of_n{.n = 5}) == std::pair{10.0, 0.0});
+  CHECK(count(judge, sample_max_min{.k = 5}) == std::pair{10.0, 50.0});
+  CHECK(count(unscored, sample_max_min{.k = 5}) == std::pair{10.0, 100.0});
 }
 
 TEST_CASE("judges that do not judge are refused") {

@@ -8,7 +8,7 @@
 //
 //   online_dpo   DPO on fresh pairs                       Guo et al. 2024, arXiv 2402.04792
 //   vpo          + alpha beta on samples of pi_ref        Cen et al. 2024, arXiv 2405.19320
-//   selm         + alpha beta on samples of the policy    Zhang et al. 2024, arXiv 2405.19332
+//   selm         + alpha beta on samples of the iterate, which is the reference, too   Zhang et al. 2024, arXiv 2405.19332
 //   online_xpo   pairs (pi, pi_ref), + alpha on the second   Xie et al. 2024, arXiv 2405.21046: with sample_hybrid
 //   online_inpo  mirror descent to the Nash policy        Zhang et al. 2024, arXiv 2407.00617
 //   online_sppo  regression on the chance of winning, the iterate as the reference   Wu et al. 2024, arXiv 2405.00675
@@ -29,7 +29,7 @@ enum class pair_label {
   probability  ///< no decision: objectives that read rewards see the probabilities, of others the expected loss is taken
 };
 
-/// Which policy the loss calls its reference.
+/// Which policy the loss and its bonus call their reference.
 enum class pair_anchor {
   reference,  ///< the frozen one
   iterate     ///< the policy that sampled
@@ -55,8 +55,19 @@ using online_dpo = online_preference<dpo>;
 [[nodiscard]] constexpr online_preference<dpo> vpo(double beta = 0.1, double alpha = 1e-3) {
   return {.loss = {.beta = beta}, .bonus = {.coefficient = alpha * beta}, .bonus_on = bonus_source::reference};
 }
+/// SELM: \f$ -\log\sigma(\beta\,\Delta\log\pi/\pi_t) + \alpha\beta\,E_{y\sim\pi_t}\log\pi(y)/\pi_t(y) \f$, \f$ \Delta \f$ chosen
+/// less rejected, in nats. After each iteration what was trained becomes the reference, of the DPO term and of the bonus: it is
+/// the iterate pi_t that sampled. (The paper's pairs are the best and the worst of two given responses and one of pi_t; here the
+/// sampler says.) So the start holds nothing back: an iteration that is solved multiplies pi_t by e^(r / beta) (alpha 0), T of
+/// them reach the optimum of reward less beta / T KL, and in the end the best response has it all. To stop before that make few
+/// iterations; to stay near the start set `anchor` to pair_anchor::reference, which is online DPO whose bonus pulls nowhere at
+/// its optimum. The bonus has no lower bound: with an alpha that is large next to how likely the pairs of a response are, an
+/// iteration of many epochs runs off to a corner. Source: Zhang et al. 2024, arXiv 2405.19332, algorithm 1.
 [[nodiscard]] constexpr online_preference<dpo> selm(double beta = 0.01, double alpha = 1e-3) {
-  return {.loss = {.beta = beta}, .bonus = {.coefficient = alpha * beta}, .bonus_on = bonus_source::policy};
+  return {.loss = {.beta = beta},
+          .anchor = pair_anchor::iterate,
+          .bonus = {.coefficient = alpha * beta},
+          .bonus_on = bonus_source::policy};
 }
 [[nodiscard]] constexpr online_preference<preference_loss<xpo<dpo_sigmoid>>> online_xpo(double beta = 0.1,
                                                                                         double alpha = 1e-5) {

@@ -69,12 +69,13 @@ struct own_responses {
   return moved_kl(now, then);
 }
 
-/// A unpaired objective of part k: its loss; slopes are written to `gradient`.
+/// An unpaired objective of part k: its loss; slopes are written to `gradient`.
 template <class B, class Objective>
 [[nodiscard]] double respond(B& be, const Objective& objective, const joined& x, std::int64_t k,
-                             const std::vector<float>& logp, const std::vector<float>& label,
-                             std::vector<float>& gradient, statistics* stats = nullptr) {
-  const std::vector<float> own = x.whole(logp, k), ref = x.whole(x.ref_logp, k);
+                             const std::vector<float>& logp, const std::vector<float>& anchor,
+                             const std::vector<float>& label, std::vector<float>& gradient,
+                             statistics* stats = nullptr) {
+  const std::vector<float> own = x.whole(logp, k), ref = x.whole(anchor, k);
   std::vector<float> slope(own.size());
   float loss = 0;
   unpaired_inputs<float> in{.logp = own, .ref_logp = ref};

@@ -13,6 +13,10 @@ namespace rlhf::inline v1 {
 /// Nash-MD: a response of the policy against one of the geometric mixture of policy and reference, and a policy gradient on
 /// the judge's probability that the first one wins.
 ///
+/// The gradient has no ratio pi / pi_old: it is that of fresh samples. The second and later minibatches of an iteration are
+/// learnt from as if the policy had not moved since it sampled, which is right to first order of a small step; one update an
+/// iteration (`options.minibatch` of all responses) is exact. Nothing would correct a second pass over the samples, so
+/// `options.epochs` above 1 is refused.
 /// `mixture` is the reference's power in the opponent, 0: the policy itself (plain self-play), 1: the reference.
 /// Metrics: `loss/policy_avg`, `objective/...`, `rewards/probabilities` (of winning against the opponent), `labels`,
 /// `grad_norm`. `objective/rlhf_reward` is what is optimised, `rewards/probabilities` less beta `objective/kl`, and
@@ -27,6 +31,9 @@ void train_nash_md(B& be, const nash_md& objective, double mixture, Policy& poli
                    Observer&& observe = {}) {
   using namespace online_detail;
   check_loop("train_nash_md", options);
+  if (options.epochs > 1)
+    throw error(remark::argument("train_nash_md", "options.epochs", static_cast<double>(options.epochs),
+                                 "0 or 1: its gradient is of fresh samples"));
   if (!(mixture >= 0 && mixture <= 1))
     throw error(remark::argument("train_nash_md", "mixture", mixture, "0 <= mixture <= 1"));
   const logit_mixture opponent = geometric_mixture(mixture);
@@ -62,7 +69,8 @@ void train_nash_md(B& be, const nash_md& objective, double mixture, Policy& poli
                          gradient.resize(logp.size());
                          policy.log_probs(x.batch, logp);
                          if (moved_kl(logp, x.old_logp) > options.stop_kl) return false;
-                         metrics.add("loss/policy_avg", respond(be, objective, x, 0, logp, won, gradient), 1);
+                         metrics.add("loss/policy_avg", respond(be, objective, x, 0, logp, x.ref_logp, won, gradient),
+                                     1);
                          if (!weight.empty()) {
                            const std::vector<float> w = r.batch.select(rows, std::span<const float>(weight));
                            for (std::size_t t = 0; t < w.size(); ++t) gradient[t] *= w[t];

@@ -46,7 +46,9 @@ struct pair_history {
 /// iterative DPO; algorithm.anchor says whether its reference is the frozen one or the iterate. A `history` that keeps more
 /// than one iteration is learnt from as a whole: every pair's log-probabilities are then those of the current iterate.
 /// Metrics: `loss/policy_avg`, preference statistics (`rewards/...`, `logps/...`), `objective/...`, `completions/...`,
-/// `rewards/probabilities`, `labels`, `bonus` where there is one, `grad_norm`.
+/// `rewards/probabilities`, `labels`, `bonus` where there is one, `grad_norm`. `labels` are the answers about pairs that the
+/// loss reads, one for each prompt; `labels/choice` are those that the sampler needed before that to choose the pairs
+/// (sample_max_min alone asks for any), and scores that only a report shows are no labels.
 /// What an iteration reports is of those responses of its pairs that the policy drew by itself: reward and KL, `objective/...`,
 /// `completions/...`, and `rewards/probabilities`, the mean probability that one of them beats the other response of its pair
 /// (the first one, where both are the policy's). Opponents, mixtures and responses of a bonus have no part in it; an iteration
@@ -103,6 +105,7 @@ void train_online_preference(B& be, const online_preference<Loss>& algorithm, co
 
     statistics metrics;
     metrics.add_total("labels", static_cast<double>(n));
+    if (pairs.asked > 0) metrics.add_total("labels/choice", static_cast<double>(pairs.asked));
     const own_responses mine = own_of(pairs, p);
     report_compared(now, i, r, r.select(mine.rows), scores_responses<Judge>, mine.won, metrics);
     now.tokens += pairs.passed_over;
@@ -141,7 +144,7 @@ void train_online_preference(B& be, const online_preference<Loss>& algorithm, co
             sides = {.first = 1, .second = 0, .weight = second_reward};
             loss += compare(be, algorithm.loss, x, sides, logp, anchor, gradient, metrics);
           }
-          if (with_bonus) metrics.add("bonus", respond(be, algorithm.bonus, x, 2, logp, {}, gradient), 1);
+          if (with_bonus) metrics.add("bonus", respond(be, algorithm.bonus, x, 2, logp, anchor, {}, gradient), 1);
           policy.backward(gradient);
           metrics.add("loss/policy_avg", loss, 1);
           update.apply(policy, metrics);

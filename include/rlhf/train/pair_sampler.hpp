@@ -21,6 +21,7 @@ struct response_pairs {
   std::int64_t passed_over = 0;  ///< response tokens that were sampled to choose from, and not taken
   /// Responses that another one than the policy drew: the first ones are numbers 0 to n - 1, the second ones n to 2 n - 1.
   std::vector<std::int64_t> foreign = {};
+  std::int64_t asked = 0;  ///< scores or comparisons that the judge gave so that these two could be chosen
 };
 
 namespace pair_sampler_detail {
@@ -125,7 +126,9 @@ struct sample_best_of_n {
 };
 
 /// Half of the pairs both from the policy, half one from beyond it and one from between it and the reference: see pilaf().
-/// A coin decides for each prompt. beta is the loss's. Source: Feng et al. 2025, arXiv 2502.04270.
+/// A coin decides for each prompt, and only what it asks for is drawn: two responses. What a response's random numbers are
+/// depends on the key, and on the place of its prompt among those that the coin fell alike for. beta is the loss's.
+/// Source: Feng et al. 2025, arXiv 2502.04270.
 struct sample_pilaf {
   double beta = 0.1;
   double from_policy = 0.5;  ///< share of the pairs that are both from the policy
@@ -138,27 +141,38 @@ struct sample_pilaf {
     if (!(from_policy >= 0 && from_policy <= 1))
       throw error(remark::argument("sample_pilaf", "from_policy", from_policy, "a probability"));
     const logit_mixture beyond = pilaf(beta, true), between = pilaf(beta, false);
-    const responses plain = policy.sample(prompts, 2, key);
-    const responses plus = policy.sample_mixture(reference, beyond.policy, beyond.reference, prompts, 1, draw(key, 1));
-    const responses minus =
-        policy.sample_mixture(reference, between.policy, between.reference, prompts, 1, draw(key, 2));
     const random_numbers coin(draw(key, 3));
-    response_pairs out;
-    for (std::int64_t i = 0; i < plus.size(); ++i) {
-      const bool vanilla = coin.uniform({.prompt = static_cast<std::uint32_t>(i)}) < from_policy;
-      out.first.add(vanilla ? plain : plus, vanilla ? 2 * i : i);
-      out.second.add(vanilla ? plain : minus, vanilla ? 2 * i + 1 : i);
-      if (!vanilla) out.foreign.insert(out.foreign.end(), {i, plus.size() + i});
+    const auto n = static_cast<std::int64_t>(prompts.size());
+    std::vector<char> vanilla;
+    prompt_list of_policy, of_mixtures;
+    for (std::int64_t i = 0; i < n; ++i) {
+      vanilla.push_back(coin.uniform({.prompt = static_cast<std::uint32_t>(i)}) < from_policy ? 1 : 0);
+      (vanilla.back() != 0 ? of_policy : of_mixtures).push_back(prompts[static_cast<std::size_t>(i)]);
     }
-    out.passed_over = plain.response_tokens() + plus.response_tokens() + minus.response_tokens() -
-                      out.first.response_tokens() - out.second.response_tokens();
+    responses plain, plus, minus;
+    if (!of_policy.empty()) plain = policy.sample(of_policy, 2, key);
+    if (!of_mixtures.empty()) {
+      plus = policy.sample_mixture(reference, beyond.policy, beyond.reference, of_mixtures, 1, draw(key, 1));
+      minus = policy.sample_mixture(reference, between.policy, between.reference, of_mixtures, 1, draw(key, 2));
+    }
+    response_pairs out;
+    std::int64_t own = 0, mixed = 0;
+    for (std::int64_t i = 0; i < n; ++i)
+      if (vanilla[static_cast<std::size_t>(i)] != 0) {
+        out.first.add(plain, 2 * own);
+        out.second.add(plain, 2 * own++ + 1);
+      } else {
+        out.first.add(plus, mixed);
+        out.second.add(minus, mixed++);
+        out.foreign.insert(out.foreign.end(), {i, n + i});
+      }
     return out;
   }
 };
 
 /// The best of K by the judge, and the worst or any other one. A judge that scores is asked for K scores, another for K (K -
-/// 1) / 2 comparisons. `length_price` is taken off for each token. Source: RLHFlow's online iterative DPO, Dong et al. 2024,
-/// arXiv 2405.07863.
+/// 1) / 2 comparisons, before the loop's own question about the two (`asked` counts them). `length_price` is taken off for
+/// each token. Source: RLHFlow's online iterative DPO, Dong et al. 2024, arXiv 2405.07863.
 struct sample_max_min {
   std::int64_t k = 8;
   bool worst = true;        ///< false: the second is drawn from the rest (max_random)
@@ -179,7 +193,10 @@ struct sample_max_min {
     }
     for (std::int64_t i = 0; i < all.size(); ++i)
       score[static_cast<std::size_t>(i)] -= length_price * static_cast<double>(all.response(i).size());
-    return pair_sampler_detail::best_and(all, score, k, worst, pair_sampler_detail::draw(key, 1));
+    response_pairs out = pair_sampler_detail::best_and(all, score, k, worst, pair_sampler_detail::draw(key, 1));
+    const auto n = static_cast<std::int64_t>(prompts.size());
+    out.asked = scores_responses<Judge> ? n * k : n * k * (k - 1) / 2;
+    return out;
   }
 };
 
