@@ -84,7 +84,7 @@ constexpr algorithm_entry table[] = {
      "pairs of policy and start, --online-optimism times beta on the second; else as online DPO",
      "online-beta online-rate online-minibatch online-epochs online-optimism", "#994455", 0, xpo},
     {"selm", "SELM", "Zhang et al. 2024, arXiv 2405.19332",
-     "online DPO with --online-optimism on samples of the policy",
+     "online DPO with --online-optimism on samples of the policy, against the policy that the iteration began with",
      "online-beta online-rate online-minibatch online-epochs online-optimism", "#eecc66", 0, selm},
     {"nash_md", "Nash-MD", "Munos et al. 2023, arXiv 2312.00886",
      "against --nash-mixture of the start, KL at --nash-beta; one epoch", "nash-* online-rate online-minibatch",
