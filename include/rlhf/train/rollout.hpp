@@ -150,12 +150,12 @@ class rollout_buffer {
 struct iteration {
   std::int64_t number = 0;  ///< 1 after the first
   std::int64_t of = 0;
-  double reward =
-      0;  ///< mean score of the responses that the policy sampled in this iteration; a judge without scores: see
-          ///< the loop; NaN: it sampled none by itself
+  /// Mean score of the responses that the policy sampled in this iteration; a judge without scores: see the loop; NaN: it
+  /// sampled none by itself.
+  double reward = 0;
   double kl = 0;  ///< their mean log pi / pi_ref, nats per response, under the policy that sampled them; NaN likewise
-  std::int64_t tokens =
-      0;  ///< response tokens sampled so far, those included that were only compared with or passed over
+  /// Response tokens sampled so far, those included that were only compared with or passed over.
+  std::int64_t tokens = 0;
   const statistics* metrics = nullptr;  ///< of all updates of the iteration
 
   /// Iteration i is done; it learnt from `r`.
