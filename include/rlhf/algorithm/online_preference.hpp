@@ -62,7 +62,7 @@ using online_dpo = online_preference<dpo>;
 /// them reach the optimum of reward less beta / T KL, and in the end the best response has it all. To stop before that make few
 /// iterations; to stay near the start set `anchor` to pair_anchor::reference, which is online DPO whose bonus pulls nowhere at
 /// its optimum. The bonus has no lower bound: with an alpha that is large next to how likely the pairs of a response are, an
-/// iteration of many epochs runs off to a corner. Source: Zhang et al. 2024, arXiv 2405.19332, algorithm 1.
+/// iteration of many epochs runs off to a corner. Source: Zhang et al. 2024, arXiv 2405.19332, algorithm 1, and its program.
 [[nodiscard]] constexpr online_preference<dpo> selm(double beta = 0.01, double alpha = 1e-3) {
   return {.loss = {.beta = beta},
           .anchor = pair_anchor::iterate,
