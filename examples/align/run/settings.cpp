@@ -196,7 +196,7 @@ void declare(CLI::App& app, settings& s) {
       ->check(CLI::IsMember({"plain", "max"}))
       ->group(methods);
   add("--ppo-ptx", r.ppo.ptx,
-      "weight of the likelihood of text that PPO must not forget, the names that the start was fitted to, in every "
+      "weight of the likelihood of text that PPO must not forget, that which the start was fitted to, in every "
       "update (Ouyang et al. 2022, arXiv 2203.02155, eq. 2)")
       ->check(non_negative)
       ->group(methods);
