@@ -188,11 +188,43 @@ template <class S, int N>
   return reinterpret_cast<std::uintptr_t>(p) % alignof(words<S, N>) == 0;
 }
 
-// Device code may take the memory for what it is not; there it becomes one load or store.
+#if defined(__CUDA_ARCH__)
+// CUDA's own vectors. nvcc takes a struct apart, and mostly does not find its elements together again when they are stored: then
+// a warp writes 16 bytes of every 64, four times over. So a store is an instruction of its own, of global memory.
+template <std::size_t Bytes>
+struct vector_of {
+  using type = uint4;
+};
+template <>
+struct vector_of<8> {
+  using type = uint2;
+};
+template <>
+struct vector_of<4> {
+  using type = unsigned;
+};
+template <>
+struct vector_of<2> {
+  using type = unsigned short;
+};
+template <>
+struct vector_of<1> {
+  using type = unsigned char;
+};
+template <class Words>
+struct pieces {
+  using vector = typename vector_of<(sizeof(Words) < 16 ? sizeof(Words) : 16)>::type;
+  static constexpr unsigned count = sizeof(Words) / sizeof(vector);
+  vector piece[count];
+};
+#endif
+
 template <class Words, class S>
 [[nodiscard]] RLHF_HD RLHF_INLINE Words read(const S* p) {
 #if defined(__CUDA_ARCH__)
-  return *reinterpret_cast<const Words*>(p);
+  pieces<Words> all;
+  for (unsigned k = 0; k < all.count; ++k) all.piece[k] = reinterpret_cast<const typename pieces<Words>::vector*>(p)[k];
+  return __builtin_bit_cast(Words, all);
 #else
   Words w;
   __builtin_memcpy(static_cast<void*>(&w), p, sizeof w);
@@ -202,7 +234,9 @@ template <class Words, class S>
 template <class S, class Words>
 RLHF_HD RLHF_INLINE void write(S* p, const Words& w) {
 #if defined(__CUDA_ARCH__)
-  *reinterpret_cast<Words*>(p) = w;
+  const auto all = __builtin_bit_cast(pieces<Words>, w);
+  for (unsigned k = 0; k < all.count; ++k)
+    __stwb(reinterpret_cast<typename pieces<Words>::vector*>(p) + k, all.piece[k]);
 #else
   __builtin_memcpy(static_cast<void*>(p), &w, sizeof w);
 #endif
