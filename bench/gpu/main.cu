@@ -1,6 +1,6 @@
 // rlhf-gpu-bench: the table of the GPU benches as JSON lines, each row beside the ceilings measured in the same run.
 //
-// usage: rlhf-gpu-bench [--only part,...] [--divisor n] [--repetitions n] [--determinism]
+// usage: rlhf-gpu-bench [--only part,...] [--divisor n] [--repetitions n] [--determinism [--runs n]]
 
 #include <algorithm>
 #include <cstring>
@@ -51,13 +51,13 @@ double peak_bytes(device& d, const contest& c) {
   return static_cast<double>(mark);
 }
 
-/// Ten runs, the same bits.
-bool determinism(device& d, const contests& all) {
+/// So many runs, the same bits.
+bool determinism(device& d, const contests& all, int runs) {
   bool right = true;
   for (const contest& c : all) {
     std::vector<unsigned char> first;
     int same = 0;
-    for (int k = 0; k < 10; ++k) {
+    for (int k = 0; k < runs; ++k) {
       if (c.reset) c.reset();
       c.run();
       require(cudaStreamSynchronize(d.stream), "cudaStreamSynchronize");
@@ -65,8 +65,8 @@ bool determinism(device& d, const contests& all) {
       if (k == 0) first = std::move(found);
       same += k == 0 || found == first ? 1 : 0;
     }
-    right = right && same == 10;
-    std::printf("{\"name\": \"%s\", \"runs\": 10, \"same_bits\": %d}\n", c.name.c_str(), same);
+    right = right && same == runs;
+    std::printf("{\"name\": \"%s\", \"runs\": %d, \"same_bits\": %d}\n", c.name.c_str(), runs, same);
     std::fflush(stdout);
   }
   return right;
@@ -144,7 +144,8 @@ int main(int argc, char** argv) {
   using namespace gpu_bench;
   std::string only = "logits,tokens,sequences,linear";
   long divisor = 1, repetitions = 20;
-  bool ten_runs = false;
+  int runs = 10;
+  bool same_bits = false;
   for (int i = 1; i < argc; ++i) {
     const bool more = i + 1 < argc;
     if (std::strcmp(argv[i], "--only") == 0 && more) {
@@ -154,11 +155,14 @@ int main(int argc, char** argv) {
     } else if (std::strcmp(argv[i], "--repetitions") == 0 && more) {
       repetitions = std::atol(argv[++i]);
     } else if (std::strcmp(argv[i], "--determinism") == 0) {
-      ten_runs = true;
+      same_bits = true;
+    } else if (std::strcmp(argv[i], "--runs") == 0 && more) {
+      runs = std::atoi(argv[++i]);
     } else {
-      std::fprintf(stderr,
-                   "usage: rlhf-gpu-bench [--only part,...] [--divisor n] [--repetitions n] [--determinism]\n"
-                   "parts: logits, tokens, sequences, linear\n");
+      std::fprintf(
+          stderr,
+          "usage: rlhf-gpu-bench [--only part,...] [--divisor n] [--repetitions n] [--determinism [--runs n]]\n"
+          "parts: logits, tokens, sequences, linear\n");
       return 2;
     }
   }
@@ -181,8 +185,8 @@ int main(int argc, char** argv) {
     contests all;
     add(all, d, divisor);
     require(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
-    if (ten_runs)
-      right = determinism(d, all) && right;
+    if (same_bits)
+      right = determinism(d, all, runs) && right;
     else
       measure(d, all, static_cast<int>(repetitions));
   }
