@@ -109,7 +109,7 @@ struct online_softmax {
     requires std::floating_point<V>
   {
     V top = max;
-    for (const V& x : z) top = x > top ? x : top;
+    for (const V& x : z) top = larger(x, top);
     const bool risen = top > max;
     if (risen) rescale(top);
     for (const V& x : z) weigh(x);
@@ -159,7 +159,7 @@ struct online_softmax {
     const V above = z - max;
     // An impossible token: 0 times minus infinity is 0 here.
     const V floor = V(number_traits<V>::constant(lowest));
-    put(rlhf::exp2_weight(above * bits), rlhf::select(floor > above, floor, above));
+    put(rlhf::exp2_weight(above * bits), larger(floor, above));
   }
   RLHF_HD RLHF_INLINE void put(const V& e, const V& above) {
     sum = sum + e;

@@ -27,7 +27,7 @@ inline constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
 /// - `exp log log1p expm1 tanh sqrt abs min max select`, and `clamp(V, value, value)`.
 /// - `exceeds(V, V) -> bool`: is any lane larger than the second argument, which is the same in all lanes;
 ///   `largest(V) -> V`: the largest lane, in every lane. Both of V without derivatives; where there is a NaN, anything.
-/// - optionally `exp2_weight`, and `exp2_finite` with `all_below(V, V) -> bool`: see exp2_weight below.
+/// - optionally `larger`, see there; `exp2_weight`, and `exp2_finite` with `all_below(V, V) -> bool`: see exp2_weight below.
 /// And V itself has `+ - * /`, unary `-`, and `< <= > >=`.
 template <class V>
 struct number_traits;
@@ -79,8 +79,32 @@ struct number_traits<T> {
   static RLHF_HD RLHF_INLINE T sqrt(T x) { return std::sqrt(x); }
   static RLHF_HD RLHF_INLINE T abs(T x) { return std::fabs(x); }
   // A NaN on either side comes through; std::min and std::max drop it in one position.
-  static RLHF_HD RLHF_INLINE T min(T a, T b) { return (a < b || a != a) ? a : b; }
-  static RLHF_HD RLHF_INLINE T max(T a, T b) { return (a > b || a != a) ? a : b; }
+  static RLHF_HD RLHF_INLINE T min(T a, T b) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    if constexpr (sizeof(T) == sizeof(float)) {  // one instruction of the device's
+      float y;
+      asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(static_cast<float>(a)), "f"(static_cast<float>(b)));
+      return y;
+    }
+#endif
+    return (a < b || a != a) ? a : b;
+  }
+  static RLHF_HD RLHF_INLINE T max(T a, T b) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    if constexpr (sizeof(T) == sizeof(float)) {
+      float y;
+      asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(static_cast<float>(a)), "f"(static_cast<float>(b)));
+      return y;
+    }
+#endif
+    return (a > b || a != a) ? a : b;
+  }
+  static RLHF_HD RLHF_INLINE T larger(T a, T b) {
+#if defined(__CUDA_ARCH__)
+    if constexpr (sizeof(T) == sizeof(float)) return fmaxf(a, b);
+#endif
+    return a > b ? a : b;
+  }
   static RLHF_HD RLHF_INLINE T clamp(T x, T lo, T hi) { return x < lo ? lo : (x > hi ? hi : x); }
   static RLHF_HD RLHF_INLINE T select(bool m, T a, T b) { return m ? a : b; }
   static RLHF_HD RLHF_INLINE bool exceeds(T x, T bound) { return x > bound; }
@@ -182,6 +206,14 @@ template <number A, number B>
 [[nodiscard]] RLHF_HD RLHF_INLINE promote_t<A, B> max(const A& a, const B& b) {
   using V = promote_t<A, B>;
   return number_traits<V>::max(V(a), V(b));
+}
+/// The larger of two, at the least cost; where one is NaN, one of them.
+template <number V>
+[[nodiscard]] RLHF_HD RLHF_INLINE V larger(const V& a, const V& b) {
+  if constexpr (requires { number_traits<V>::larger(a, b); })
+    return number_traits<V>::larger(a, b);
+  else
+    return number_traits<V>::select(a > b, a, b);
 }
 /// `a` where the mask holds, else `b`. Both are evaluated; neither's NaN reaches the other.
 template <number A, number B>

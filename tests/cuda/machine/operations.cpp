@@ -176,6 +176,12 @@ void numbers(table& t, const std::string& type) {
   // The number where one of them is NaN; -0 is less than 0.
   on<T, T, T>(t, "min." + type, [](T a, T b) { return a == b ? (std::signbit(a) ? a : b) : std::fmin(a, b); });
   on<T, T, T>(t, "max." + type, [](T a, T b) { return a == b ? (std::signbit(a) ? b : a) : std::fmax(a, b); });
+  on<T, T, T>(t, "min.NaN." + type, [](T a, T b) {
+    return std::isnan(a) || std::isnan(b) ? a + b : a == b ? (std::signbit(a) ? a : b) : std::fmin(a, b);
+  });
+  on<T, T, T>(t, "max.NaN." + type, [](T a, T b) {
+    return std::isnan(a) || std::isnan(b) ? a + b : a == b ? (std::signbit(a) ? b : a) : std::fmax(a, b);
+  });
 }
 
 /// To an integer: clamped to its range, NaN to 0.
