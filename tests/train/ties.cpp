@@ -2,11 +2,13 @@
 
 #include "rlhf/reward/ties.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
 #include <type_traits>
 
+#include "rlhf/train/ensemble.hpp"
 #include "rlhf/train/preference.hpp"
 #include "support/catch.hpp"
 #include "train/world.hpp"
@@ -315,6 +317,92 @@ TEST_CASE("runs with ties that go on from what they saved end with the same bits
     CHECK(tie.parameter == again.parameter);
     CHECK(tie.parameter != tie_start(pairs));
     CHECK(bits(tie.optimiser.second_moment) == bits(again.optimiser.second_moment));
+  });
+}
+
+TEST_CASE("each member of an ensemble learns the number of ties of the games that it drew") {
+  for_both([](const auto& loss, auto law) {
+    constexpr std::size_t members = 6;
+    constexpr std::int64_t steps = 1500;
+    const std::vector<counted> games = play(law, strengths, 100);
+    // As many games as there were, drawn from them with replacement.
+    std::vector<counted> tickets;
+    for (const counted& c : games)
+      for (std::size_t k = 0; k < 3; ++k)
+        for (int n = 0; n < static_cast<int>(c.count[k]); ++n) {
+          tickets.push_back({c.i, c.j, {}});
+          tickets.back().count[k] = 1;
+        }
+    std::vector<fitted> exact;
+    std::vector<preference_pairs> drawn;
+    for (std::uint32_t m = 0; m < members; ++m) {
+      const random_numbers draw({6, m});
+      std::vector<counted> own;
+      for (std::uint32_t g = 0; g < tickets.size(); ++g) {
+        const counted& one = tickets[draw.integer(static_cast<std::uint32_t>(tickets.size()), {.prompt = g})];
+        auto at = std::find_if(own.begin(), own.end(), [&](const counted& c) { return c.i == one.i && c.j == one.j; });
+        if (at == own.end()) at = own.insert(own.end(), {one.i, one.j, {}});
+        for (std::size_t k = 0; k < 3; ++k) at->count[k] += one.count[k];
+      }
+      exact.push_back(most_likely(law, own));
+      drawn.push_back(pairs_of(own));
+    }
+    reference_backend cpu;
+    std::vector<tabular_reward> models(members, tabular_reward(static_cast<std::int64_t>(answers), 1));
+    const cosine_schedule schedule{.rate = 0.05, .total = steps};
+    std::vector<parameter_update<cosine_schedule>> updates(members, {schedule, {{.weight_decay = 0}}, 1e9});
+    std::vector<cosine_tie> ties(members, {.rate = schedule});
+    std::int64_t updates_made = 0;
+    train_reward_ensemble(
+        cpu, std::span(models), std::span(updates), drawn, {.batch = 45, .epochs = steps, .key = {1, 1}},
+        [&](const progress& p) {
+          CHECK(p.step == ++updates_made);
+          CHECK(p.steps == static_cast<std::int64_t>(members) * steps);
+        },
+        loss, ties);
+    double mean = 0, spread = 0;
+    for (std::size_t m = 0; m < members; ++m) {
+      const double x = static_cast<double>(ties[m].parameter);
+      CHECK(x == Approx(exact[m].at.back()).margin(1e-3));
+      CHECK(models[m].at(1) - models[m].at(0) == Approx(exact[m].at[0]).margin(1e-3));
+      mean += x / members;
+    }
+    // What the draws differ by is what the games leave open.
+    for (const cosine_tie& t : ties) spread += square(static_cast<double>(t.parameter) - mean) / (members - 1);
+    CHECK(std::sqrt(spread) / exact[0].error.back() == Approx(1).margin(0.6));
+  });
+}
+
+TEST_CASE("an ensemble with ties goes on to the same bits, and wants a number for every member") {
+  for_both([](const auto& loss, auto law) {
+    world w;
+    const preference_pairs pairs = pairs_of(play(law, strengths, 60));
+    loop_options options{.batch = 7, .epochs = 2, .key = {1, 1}};
+    const std::int64_t each = minibatches(pairs.chosen.size(), options), half = each + each / 2;
+    std::vector<tabular_reward> whole(2, tabular_reward(static_cast<std::int64_t>(answers), 1)), parts = whole;
+    std::vector<parameter_update<>> own(2, steps_of(0.05)), part_own = own;
+    std::vector<learned_tie<>> ties(2, {.parameter = tie_start(pairs), .rate = {0.05}}), part_ties = ties;
+    const auto train = [&](auto& models, auto& by, auto& numbers, std::int64_t last) {
+      train_reward_ensemble(
+          w.cpu, std::span(models), std::span(by), pairs, options, [&](const progress& p) { return p.step < last; },
+          loss, numbers);
+    };
+    train(whole, own, ties, 2 * each);
+    train(parts, part_own, part_ties, half);
+    options.done = half;
+    train(parts, part_own, part_ties, 2 * each);
+    for (std::size_t k = 0; k < 2; ++k) {
+      CHECK(bits(whole[k].parameters()) == bits(parts[k].parameters()));
+      CHECK(ties[k].parameter == part_ties[k].parameter);
+      CHECK(ties[k].optimiser.steps == each);
+    }
+    CHECK(ties[0].parameter != ties[1].parameter);  // the orders are their own
+    part_ties.pop_back();
+    CHECK_THROWS_WITH(train(parts, part_own, part_ties, 0), "train_reward_ensemble: ties has 1 elements, wants 2");
+    const std::vector<preference_pairs> of_one{pairs};
+    CHECK_THROWS_WITH(train_reward_ensemble(w.cpu, std::span(parts), std::span(part_own), of_one, options,
+                                            ignore_progress{}, loss, ties),
+                      "train_reward_ensemble: pairs has 1 elements, wants 2");
   });
 }
 
