@@ -148,6 +148,24 @@ TEST_CASE("each method of pairs ranks the held-out ones by the reward that its o
   CHECK((disagreements(want, scores(of_dpo)) == 0) == m.as_dpo);
 }
 
+TEST_CASE("a rollout of VinePPO and what is before it are together no longer than a response") {
+  small_run run(true);
+  run.t.end_token = -1;
+  run.s.how.vine = {.rollouts = 2, .step = 2};
+  std::size_t longest = 0;
+  run.t.rule = [&](std::span<const std::int32_t> response) {
+    longest = std::max(longest, response.size());
+    return static_cast<double>(response.front());
+  };
+  run.t.prompts = {{0}, {0, 3, 4}};
+  const bool to_the_end = GENERATE(false, true);
+  if (to_the_end) run.t.new_tokens = 0;
+  align::workshop w(run.s, run.t, run.place.folder(), true);
+  align::vineppo(w);
+  // To the end of the context goes what begins with one token.
+  CHECK(longest == (to_the_end ? 11 : 6));
+}
+
 TEST_CASE("PPO-max's critic begins as the reward model where there is one, every other critic with values of 0") {
   const bool rule = GENERATE(false, true);
   const std::string recipe = GENERATE("plain", "max");

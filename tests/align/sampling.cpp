@@ -498,6 +498,24 @@ TEST_CASE("each prompt may have a longest sequence of its own") {
     CHECK(static_cast<std::int64_t>(drawn.sequences[s].size()) == std::min<std::int64_t>(40, longest[s]));
 }
 
+TEST_CASE("a policy may be asked for no more than some tokens of each response") {
+  rlhf::reference_backend cpu;
+  rlhf::thread_pool pool(2);
+  align::language_policy<rlhf::reference_backend> policy(cpu, pool, model<float>(), {.new_tokens = 5, .end_token = -1});
+  const rlhf::prompt_list asked{{0}, {0, 3, 4}, {0, 3}};
+  const std::vector<std::int64_t> most{7, 2, 1};
+  const rlhf::responses drawn = policy.sample_at_most(asked, 2, {.seed = 9}, most),
+                        whole = policy.sample(asked, 2, {.seed = 9});
+  REQUIRE(drawn.size() == 6);
+  for (std::int64_t i = 0; i < drawn.size(); ++i) {
+    const auto some = drawn.response(i), all = whole.response(i);
+    CHECK(some.size() == static_cast<std::size_t>(most[static_cast<std::size_t>(i / 2)]));
+    CHECK(all.size() == 5);
+    CHECK(std::equal(some.begin(), some.begin() + static_cast<std::ptrdiff_t>(std::min(some.size(), all.size())),
+                     all.begin()));
+  }
+}
+
 TEST_CASE("without an end token every completion fills its room; nothing to do is fine") {
   const auto m = model<float>();
   rlhf::thread_pool pool(2);

@@ -2,6 +2,7 @@
 
 #include "rlhf/train/prefix.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -171,4 +172,138 @@ TEST_CASE("a VinePPO run that goes on from what it saved ends with the same bits
   }
   CHECK(bits(whole.parameters()) == bits(parts.parameters()));
   CHECK(tokens == part_tokens);
+}
+
+namespace {
+
+/// Tokens 0 and 1, each drawn apart from all others, until a response has so many: it says itself that a prefix is a prompt.
+struct endless_policy {
+  std::int64_t length;
+  std::vector<float> odds{0.3f}, slope{0};
+  std::vector<std::int32_t> last{};
+
+  std::span<float> parameters() { return odds; }
+  std::span<float> gradient() { return slope; }
+  void log_probs(const responses& r, std::span<float> out) {
+    last.clear();
+    for (std::int64_t i = 0; i < r.size(); ++i)
+      for (const std::int32_t token : r.response(i)) {
+        out[last.size()] = static_cast<float>(log_sigmoid(static_cast<double>(token == 1 ? odds[0] : -odds[0])));
+        last.push_back(token);
+      }
+  }
+  void backward(std::span<const float> g) {
+    const float p = static_cast<float>(sigmoid(static_cast<double>(odds[0])));
+    for (std::size_t i = 0; i < last.size(); ++i) slope[0] += g[i] * (last[i] == 1 ? 1 - p : -p);
+  }
+  responses sample(const prompt_list& prompts, std::int64_t n, random_key key) {
+    return draw(prompts, n, key, std::vector<std::int64_t>(prompts.size(), length));
+  }
+
+ protected:
+  responses draw(const prompt_list& prompts, std::int64_t n, random_key key, std::span<const std::int64_t> most) {
+    const random_numbers numbers(key);
+    responses out;
+    for (std::uint32_t p = 0; p < prompts.size(); ++p)
+      for (std::uint32_t s = 0; s < n; ++s) {
+        std::vector<std::int32_t> tokens;
+        for (std::uint32_t t = 0; t < most[p]; ++t)
+          tokens.push_back(numbers.uniform({p, s, t}) < sigmoid(static_cast<double>(odds[0])) ? 1 : 0);
+        out.add(prompts[p], tokens);
+      }
+    return out;
+  }
+};
+
+/// One that can stop earlier.
+struct stopping_policy : endless_policy {
+  responses sample_at_most(const prompt_list& prompts, std::int64_t n, random_key key,
+                           std::span<const std::int64_t> most) {
+    return draw(prompts, n, key, most);
+  }
+};
+static_assert(!bounded_sampling_policy<endless_policy> && bounded_sampling_policy<stopping_policy>);
+
+/// The number of ones, and how long the longest response was.
+struct ones {
+  std::size_t longest = 0;
+  void rewards(const responses& r, std::span<float> out) {
+    for (std::int64_t i = 0; i < r.size(); ++i) {
+      const auto y = r.response(i);
+      longest = std::max(longest, y.size());
+      out[static_cast<std::size_t>(i)] = static_cast<float>(std::count(y.begin(), y.end(), 1));
+    }
+  }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("a rollout from within a response has what is left of its length", "", endless_policy,
+                   stopping_policy) {
+  reference_backend cpu;
+  TestType policy{6}, start = policy;
+  ones reward;
+  const response_steps steps(policy.sample(prompts(3), 1, {3, 3}), every_n_tokens{4});
+  REQUIRE(steps.prefixes.size() >= 2);
+  vineppo algorithm{.rollouts = 40000, .max_length = 6};
+  const state_values found = estimate_values(cpu, algorithm, policy, start, reward, steps, {4, 4});
+  CHECK(reward.longest == 6);
+  const double p = sigmoid(static_cast<double>(policy.odds[0]));
+  std::int64_t left = 0;
+  for (std::size_t s = 0; s < steps.prefixes.size(); ++s) {
+    const auto before = steps.prefixes[s].end() - steps.begun[s];
+    const auto room = static_cast<double>(6 - steps.begun[s]);
+    // What is there already, and each token still to come.
+    CHECK(static_cast<double>(found.value[s]) ==
+          Approx(static_cast<double>(std::count(before, steps.prefixes[s].end(), 1)) + room * p)
+              .margin(4 * std::sqrt(room * p * (1 - p) / 40000)));
+    left += 6 - steps.begun[s];
+  }
+  // Who cannot stop has drawn whole responses.
+  const auto states = static_cast<std::int64_t>(steps.prefixes.size());
+  CHECK(found.tokens == 40000 * (bounded_sampling_policy<TestType> ? left : 6 * states));
+  // Without the bound it goes on for a whole response.
+  algorithm.rollouts = 1;
+  algorithm.max_length = 0;
+  (void)estimate_values(cpu, algorithm, policy, start, reward, steps, {4, 4});
+  CHECK(reward.longest == 10);
+  algorithm.max_length = 4;
+  CHECK_THROWS_WITH(
+      estimate_values(cpu, algorithm, policy, start, reward, steps, {4, 4}),
+      "response_steps: max_length is 4, wants more than the tokens of a response before any of its steps");
+}
+
+TEMPLATE_TEST_CASE("VinePPO's loop bounds its rollouts by the length of a response", "", endless_policy,
+                   stopping_policy) {
+  reference_backend cpu;
+  TestType policy{5}, start = policy;
+  ones reward;
+  auto update = steps_of(0.05);
+  std::int64_t tokens = 0;
+  const auto run = [&](std::int64_t max_length) {
+    train_vineppo(
+        cpu, vineppo{.rollouts = 2, .max_length = max_length}, policy, start, reward, update,
+        [](std::int64_t) { return prompts(8); }, every_n_tokens{2}, {.iterations = 3, .key = {1, 100}},
+        [&](const iteration& i) { tokens = i.tokens; });
+  };
+  run(5);
+  CHECK(reward.longest == 5);
+  CHECK(policy.odds[0] > start.odds[0]);  // ones are paid
+  CHECK(tokens > 3 * 8 * 5);
+  run(0);
+  CHECK(reward.longest == 9);
+  CHECK_THROWS_WITH(run(-1), "vineppo: max_length is -1, wants 0 (as the policy says) or more");
+}
+
+TEST_CASE("what is cut is what was not drawn: a policy that can stop gives the same bits") {
+  const auto learned = []<class Policy>(Policy policy) {
+    reference_backend cpu;
+    Policy start = policy;
+    ones reward;
+    auto update = steps_of(0.05);
+    train_vineppo(cpu, vineppo{.rollouts = 2, .max_length = 5}, policy, start, reward, update,
+                  [](std::int64_t) { return prompts(8); }, every_n_tokens{2}, {.iterations = 3, .key = {1, 100}});
+    return policy.odds;
+  };
+  CHECK(learned(endless_policy{5}) == learned(stopping_policy{{5}}));
 }

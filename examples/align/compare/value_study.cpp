@@ -118,13 +118,8 @@ class study_of_seed {
     const rlhf::random_key own = w_.key(value_draws + static_cast<std::uint64_t>(2 * number));
     rlhf::rollout r = rlhf::collect(model_, w_.start(), w_.reward(), w_.prompts(number, responses), 1, own, 0);
     rlhf::response_steps steps(r.batch, rlhf::every_n_tokens{w_.sizes.vine.step});
-    std::vector<std::int64_t> longest;
-    for (std::size_t s = 0; s < steps.prefixes.size(); ++s) {
-      const auto size = static_cast<std::int64_t>(steps.prefixes[s].size());
-      longest.push_back(std::max(size - steps.begun[s] + w_.longest(), size + 1));
-    }
     const rlhf::random_key next{own.seed, own.stream + 1};
-    const rlhf::responses continued = model_.sample(steps.prefixes, rollouts, next, longest);
+    const rlhf::responses continued = model_.sample_at_most(steps.prefixes, rollouts, next, steps.room(w_.longest()));
     const rlhf::rollout whole = rlhf::collect(model_, w_.start(), w_.reward(), steps.whole(continued, rollouts), 0);
     std::vector<double> returns;
     for (std::int64_t j = 0; j < whole.batch.size(); ++j) returns.push_back(return_of(whole, j));

@@ -1,7 +1,6 @@
 // Methods whose values stand still or are drawn afresh: DVPO and VinePPO.
 
 #include <algorithm>
-#include <set>
 #include <stdexcept>
 #include <utility>
 
@@ -49,39 +48,6 @@ void learn_values(workshop& w, scalar_policy& critic) {
   throw std::invalid_argument("--dvpo-advantage: there is no " + name);
 }
 
-/// A policy that goes on from within a response no further than a whole response may go.
-class continuing_policy {
- public:
-  continuing_policy(policy& of, std::int64_t new_tokens) : of_(&of), new_tokens_(new_tokens) {}
-
-  void ask(const rlhf::prompt_list& prompts) { asked_ = {prompts.begin(), prompts.end()}; }
-  void log_probs(const rlhf::responses& r, std::span<float> out) { of_->log_probs(r, out); }
-  void backward(std::span<const float> g) { of_->backward(g); }
-  [[nodiscard]] bool describe_sampling(const rlhf::responses& r, std::span<float> logp, std::span<float> mass) {
-    return of_->describe_sampling(r, logp, mass);
-  }
-  [[nodiscard]] std::span<float> parameters() { return of_->parameters(); }
-  [[nodiscard]] std::span<float> gradient() { return of_->gradient(); }
-  [[nodiscard]] std::int32_t end_token() const { return of_->end_token(); }
-  [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prefixes, std::int64_t n, rlhf::random_key key) {
-    if (new_tokens_ == 0) return of_->sample(prefixes, n, key);
-    std::vector<std::int64_t> longest;
-    for (const auto& prefix : prefixes) {
-      // The prompt is the longest one that the prefix begins with.
-      std::vector<std::int32_t> prompt = prefix;
-      while (prompt.size() > 1 && !asked_.contains(prompt)) prompt.pop_back();
-      longest.push_back(std::max(static_cast<std::int64_t>(prompt.size()) + new_tokens_,
-                                 static_cast<std::int64_t>(prefix.size()) + 1));
-    }
-    return of_->sample(prefixes, n, key, longest);
-  }
-
- private:
-  policy* of_;
-  std::int64_t new_tokens_;
-  std::set<std::vector<std::int32_t>> asked_;
-};
-
 }  // namespace
 
 void dvpo(workshop& w) {
@@ -122,19 +88,13 @@ void dvpo(workshop& w) {
 
 void vineppo(workshop& w) {
   policy model = w.copy();
-  continuing_policy going_on(model, w.subject.new_tokens);
   const ppo_recipe& how = w.sizes.ppo;
   rlhf::parameter_update update{rlhf::constant_schedule{how.rate}, {{.weight_decay = 0}}};
   course way(w, "vineppo", model, {{"policy", model.parameters(), &update.optimiser}});
-  rlhf::vineppo algorithm{.rollouts = w.sizes.vine.rollouts, .kl_in_return = how.kl};
+  rlhf::vineppo algorithm{.rollouts = w.sizes.vine.rollouts, .kl_in_return = how.kl, .max_length = w.longest()};
   algorithm.penalty.term.coefficient = 0;  // the KL is paid for once
   rlhf::train_vineppo(
-      w.cpu, algorithm, going_on, w.start(), w.reward(), update,
-      [&](std::int64_t i) {
-        rlhf::prompt_list prompts = w.prompts(i);
-        going_on.ask(prompts);
-        return prompts;
-      },
+      w.cpu, algorithm, model, w.start(), w.reward(), update, [&](std::int64_t i) { return w.prompts(i); },
       rlhf::every_n_tokens{w.sizes.vine.step},
       {.iterations = w.sizes.iterations,
        .samples = how.samples,

@@ -247,9 +247,12 @@ class language_policy {
                                        sampling_limits limits) {
     return draw(prompts, n, key, limits, {.law = law_});
   }
-  /// Each sequence with its prompt at most as long as `longest` [prompts] says.
-  [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key,
-                                       std::span<const std::int64_t> longest) {
+  /// At most most[i] tokens in each response to prompt i, in place of what the limits say.
+  [[nodiscard]] rlhf::responses sample_at_most(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key,
+                                               std::span<const std::int64_t> most) {
+    std::vector<std::int64_t> longest(most.begin(), most.end());
+    for (std::size_t i = 0; i < std::min(longest.size(), prompts.size()); ++i)
+      longest[i] += static_cast<std::int64_t>(prompts[i].size());
     return draw(prompts, n, key, limits_, {.law = law_, .longest = longest});
   }
   /// From this policy to the power `power` times another one to `other_power`, token by token.

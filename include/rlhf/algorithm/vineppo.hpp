@@ -42,11 +42,12 @@ struct add_to {
 
 }  // namespace vineppo_detail
 
-/// VinePPO. The loop that samples reads `rollouts`, `max_steps` and `kl_in_return`.
+/// VinePPO. The loop that samples reads `rollouts`, `max_steps`, `kl_in_return` and `max_length`.
 struct vineppo {
-  std::int64_t rollouts = 9;   ///< K
-  std::int64_t max_steps = 0;  ///< states of a response whose value is estimated; 0: all
-  double kl_in_return = 0;     ///< beta: a return is the score less beta log pi / pi_ref of the whole response
+  std::int64_t rollouts = 9;    ///< K
+  std::int64_t max_steps = 0;   ///< states of a response whose value is estimated; 0: all
+  double kl_in_return = 0;      ///< beta: a return is the score less beta log pi / pi_ref of the whole response
+  std::int64_t max_length = 0;  ///< tokens of a response with a rollout from within it; 0: each as the policy says
   bool whiten_advantages = true;
   whiten normalisation{};
   policy_loss<ppo_clip> objective{};
@@ -57,6 +58,9 @@ struct vineppo {
     if (max_steps < 0)
       return remark::argument("vineppo", "max_steps", static_cast<double>(max_steps), "0 (all) or more");
     if (!(kl_in_return >= 0)) return remark::argument("vineppo", "kl_in_return", kl_in_return, "0 or more");
+    if (max_length < 0)
+      return remark::argument("vineppo", "max_length", static_cast<double>(max_length),
+                              "0 (as the policy says) or more");
     return {};
   }
 

@@ -36,6 +36,15 @@ concept sampling_policy = requires(P& p, const prompt_list& prompts, std::int64_
   { p.sample(prompts, n, key) } -> std::same_as<responses>;
 };
 
+/// Can stop earlier, at a number of tokens for each prompt: `sample_at_most(prompts, n, key, most)` draws what `sample` draws, of
+/// each response to prompt i at most the first most[i] tokens, 1 or more; whatever else ends a response still does. Loops that
+/// go on from within a response ask for what is left of its length; of who cannot stop they cut what is too long.
+template <class P>
+concept bounded_sampling_policy = sampling_policy<P> && requires(P& p, const prompt_list& prompts, std::int64_t n,
+                                                                 random_key key, std::span<const std::int64_t> most) {
+  { p.sample_at_most(prompts, n, key, most) } -> std::same_as<responses>;
+};
+
 /// Knows its most likely continuation, token by token: `greedy(prompts)` gives one response to each prompt.
 template <class P>
 concept greedy_policy = requires(P& p, const prompt_list& prompts) {

@@ -1,7 +1,10 @@
 #pragma once
 // VinePPO's loop: values of the states inside responses, from rollouts that go on from them.
 
+#include <algorithm>
+#include <limits>
 #include <map>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -80,14 +83,30 @@ struct response_steps {
     }
   }
 
-  /// The continuation of each state, `n` of each, as whole responses to their prompts.
-  [[nodiscard]] responses whole(const responses& continued, std::int64_t n) const {
+  /// What is left behind each state of a response of at most `max_length` tokens [states], 1 or more. Throws rlhf::error.
+  [[nodiscard]] std::vector<std::int64_t> room(std::int64_t max_length) const {
+    std::vector<std::int64_t> out;
+    for (const std::int64_t before : begun) {
+      if (before >= max_length)
+        throw error(remark::argument("response_steps", "max_length", static_cast<double>(max_length),
+                                     "more than the tokens of a response before any of its steps"));
+      out.push_back(max_length - before);
+    }
+    return out;
+  }
+
+  /// The continuation of each state, `n` of each, as whole responses to their prompts. With `room` [states] no more than so many
+  /// tokens of each: the first tokens of a continuation do not depend on how far it went.
+  [[nodiscard]] responses whole(const responses& continued, std::int64_t n,
+                                std::span<const std::int64_t> room = {}) const {
     responses out;
     for (std::int64_t j = 0; j < continued.size(); ++j) {
       const auto s = static_cast<std::size_t>(j / n);
       const auto prompt = std::span(prefixes[s]).first(prefixes[s].size() - static_cast<std::size_t>(begun[s]));
       std::vector<std::int32_t> response(prefixes[s].end() - begun[s], prefixes[s].end());
-      response.insert(response.end(), continued.response(j).begin(), continued.response(j).end());
+      auto more = continued.response(j);
+      if (!room.empty()) more = more.first(std::min(more.size(), static_cast<std::size_t>(room[s])));
+      response.insert(response.end(), more.begin(), more.end());
       out.add(prompt, response);
     }
     return out;
@@ -102,14 +121,23 @@ struct state_values {
 };
 
 /// The mean return of `algorithm.rollouts` rollouts of the policy from each state. A prefix is a prompt: whoever samples
-/// responses can go on from one. The reward sees whole responses to their prompts. Throws rlhf::error.
+/// responses can go on from one. The reward sees whole responses to their prompts; with `algorithm.max_length` none is longer
+/// than that: a bounded_sampling_policy stops there, what another one sampled beyond it is cut, and counts in `tokens`. Throws
+/// rlhf::error.
 template <class B, class Policy, class Reference, class Reward>
 [[nodiscard]] state_values estimate_values(B& be, const vineppo& algorithm, Policy& policy, Reference& reference,
                                            Reward& reward, const response_steps& steps, random_key key,
                                            std::int64_t version = 0) {
-  const responses continued = policy.sample(steps.prefixes, algorithm.rollouts, key);
+  const std::vector<std::int64_t> room =
+      algorithm.max_length > 0 ? steps.room(algorithm.max_length) : std::vector<std::int64_t>{};
+  const auto go_on = [&] {
+    if constexpr (bounded_sampling_policy<Policy>)
+      if (!room.empty()) return policy.sample_at_most(steps.prefixes, algorithm.rollouts, key, room);
+    return policy.sample(steps.prefixes, algorithm.rollouts, key);
+  };
+  const responses continued = go_on();
   const rollout r =
-      collect(policy, reference, reward, steps.whole(continued, algorithm.rollouts), version, drawn_by::others);
+      collect(policy, reference, reward, steps.whole(continued, algorithm.rollouts, room), version, drawn_by::others);
   std::vector<float> returns;
   for (std::int64_t j = 0; j < r.batch.size(); ++j)
     returns.push_back(static_cast<float>(static_cast<double>(r.score[static_cast<std::size_t>(j)]) -
