@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <string>
 #include <vector>
 
 #include "align/data.hpp"
@@ -30,6 +31,18 @@ numbers drawn(std::uint32_t n, double scale) {
   }
   return margins;
 }
+
+/// Laws to draw from, by their name.
+struct random_law {
+  std::string name;
+  [[nodiscard]] double won(double d) const {
+    return name == "rao_kupper" ? 1 / (1 + 4 * std::exp(-d)) : std::erfc(-d / 2) / 2;
+  }
+  [[nodiscard]] align::win_law odds() const {
+    if (name == "thurstone") return align::thurstone_log_odds;
+    return [](double d) { return align::rao_kupper_log_odds(d, std::log(4.0)); };
+  }
+};
 
 }  // namespace
 
@@ -121,6 +134,52 @@ TEST_CASE("scores of the law itself are calibrated, doubled ones are too sure by
   CHECK(sure.ece > 0.05);
   CHECK(sure.scaled_nll == Approx(fair.scaled_nll));
   CHECK(sure.scaled_nll < sure.nll);
+}
+
+TEST_CASE("laws of comparisons as log-odds of winning where there is a winner") {
+  for (const double d : {-30.0, -2.0, -0.1, 0.0, 0.7, 5.0, 40.0}) {
+    CAPTURE(d);
+    // The shares of winning and losing, from the papers: theta scales the other one's strength.
+    const double theta = 1.8, up = std::exp(d / 2), down = std::exp(-d / 2);
+    const double won = up / (up + theta * down), lost = down / (down + theta * up);
+    CHECK(align::rao_kupper_log_odds(d, std::log(theta)) == Approx(std::log(won / lost)));
+    CHECK(align::rao_kupper_log_odds(d, 0) == Approx(d));
+    CHECK(align::rao_kupper_log_odds(-d, 0.4) == -align::rao_kupper_log_odds(d, 0.4));
+    CHECK(align::thurstone_log_odds(-d) == -align::thurstone_log_odds(d));
+    if (std::abs(d) < 10) CHECK(align::thurstone_log_odds(d) == Approx(std::log(std::erfc(-d / 2) / std::erfc(d / 2))));
+  }
+  const double h = 1e-5, theta = 1.8;
+  CHECK(align::rao_kupper_log_odds(h, std::log(theta)) / h == Approx(2 * theta / (1 + theta)));
+  CHECK(align::thurstone_log_odds(h) / h == Approx(2 / std::sqrt(std::acos(-1.0))));
+  for (const double d : {1e3, 1e30}) {
+    CHECK(align::rao_kupper_log_odds(d, std::log(theta)) == Approx(d + std::log(theta)));
+    CHECK(align::thurstone_log_odds(d) == Approx(d * d / 4).epsilon(1e-4));
+  }
+}
+
+TEST_CASE("scores that another law made are calibrated by that law, and by no other") {
+  // Comparisons of Rao and Kupper with theta 4 and of Thurstone, those that end in a tie left out.
+  const random_law law = GENERATE(random_law{"rao_kupper"}, random_law{"thurstone"});
+  CAPTURE(law.name);
+  const rlhf::random_numbers random({.seed = 8});
+  numbers chosen, rejected;
+  for (std::uint32_t i = 0; i < 200'000; ++i) {
+    const double d = 2 * random.normal({.prompt = i}), u = random.uniform({.prompt = i, .draw = 1});
+    const double won = law.won(d), lost = law.won(-d);
+    if (u >= won + lost) continue;
+    chosen.push_back(u < won ? d : 0);
+    rejected.push_back(u < won ? 0 : d);
+  }
+  const lengths same(chosen.size(), 1);
+  const align::judgement right = align::judge(chosen, rejected, same, same, law.odds()),
+                         wrong = align::judge(chosen, rejected, same, same);
+  CHECK(right.calibration.ece < 0.007);
+  CHECK(right.calibration.temperature == Approx(1).margin(0.02));
+  CHECK(wrong.calibration.ece > 0.02);
+  CHECK(wrong.calibration.temperature < 0.9);
+  CHECK(right.calibration.nll < wrong.calibration.nll);
+  // Who is ranked first is the same.
+  CHECK(right.accuracy.share == wrong.accuracy.share);
 }
 
 TEST_CASE("what cannot be judged is refused") {

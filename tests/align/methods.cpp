@@ -37,6 +37,7 @@ rlhf::preference_pairs ragged_pairs(int n, std::uint64_t seed) { return {ragged(
 /// What the held-out pairs were judged by.
 struct judged {
   numbers chosen, rejected;
+  align::win_law law = {};
 };
 
 /// A run that is over in a moment. The reward is learned from pairs, or with `rule` it is the share of a token.
@@ -68,8 +69,8 @@ struct small_run {
     t.prompts = t.judged_prompts = {{0}};
     t.new_tokens = 6;
     t.text = [](std::span<const std::int32_t> tokens) { return std::string(tokens.size(), 'x'); };
-    t.judge_pairs = [this](std::span<const float> chosen, std::span<const float> rejected) {
-      seen = {numbers(chosen.begin(), chosen.end()), numbers(rejected.begin(), rejected.end())};
+    t.judge_pairs = [this](std::span<const float> chosen, std::span<const float> rejected, const align::win_law& law) {
+      seen = {numbers(chosen.begin(), chosen.end()), numbers(rejected.begin(), rejected.end()), law};
       return std::string("{}");
     };
   }
@@ -143,9 +144,32 @@ TEST_CASE("each method of pairs ranks the held-out ones by the reward that its o
     CHECK(run.seen.chosen[i] == Approx(want.chosen[i]).margin(1e-4));
     CHECK(run.seen.rejected[i] == Approx(want.rejected[i]).margin(1e-4));
   }
+  CHECK_FALSE(run.seen.law);  // a logit already
   CHECK(w.results().tables.at(m.name) == "{}");
   // DPO's reward would give another order.
   CHECK((disagreements(want, scores(of_dpo)) == 0) == m.as_dpo);
+}
+
+TEST_CASE("a reward model's calibration is of the law that it learned by") {
+  const std::string loss = GENERATE("bradley_terry", "thurstone", "davidson", "rao_kupper");
+  CAPTURE(loss);
+  small_run run(false);
+  run.s.reward_loss = loss;
+  for (std::int64_t i = 0; i < run.t.reward.pairs.chosen.size(); ++i)
+    run.t.reward.pairs.probability.push_back(i % 3 == 0 ? 0.5f : 1.0f);
+  align::workshop w(run.s, run.t, run.place.folder(), true);
+  (void)w.reward();
+  REQUIRE(run.seen.chosen.size() == 100);
+  if (loss == "rao_kupper") {
+    // A third of the pairs are ties: theta is about 2, which it says in the results.
+    const double log_theta = w.results().figures.at("reward_log_theta");
+    CHECK(log_theta == Approx(std::log(2.0)).margin(0.3));
+    CHECK(run.seen.law(0.8) == align::rao_kupper_log_odds(0.8, log_theta));
+  } else if (loss == "thurstone") {
+    CHECK(run.seen.law(0.8) == align::thurstone_log_odds(0.8));
+  } else {
+    CHECK_FALSE(run.seen.law);
+  }
 }
 
 TEST_CASE("a rollout of VinePPO and what is before it are together no longer than a response") {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "rlhf/math/functions.hpp"
+#include "rlhf/math/normal.hpp"
 
 namespace align {
 
@@ -89,6 +90,14 @@ double fitted_temperature(std::span<const double> margins) {
 }
 
 }  // namespace
+
+double thurstone_log_odds(double d) {
+  const double x = d / std::sqrt(2.0);
+  return rlhf::log_normal_cdf(x) - rlhf::log_normal_cdf(-x);
+}
+double rao_kupper_log_odds(double d, double log_theta) {
+  return rlhf::softplus(log_theta + d) - rlhf::softplus(log_theta - d);
+}
 
 calibration calibrate(std::span<const double> margins, int bins) {
   if (margins.empty()) throw std::invalid_argument("calibrate: there are no margins");

@@ -2,11 +2,24 @@
 // Whether the probabilities that scores imply are those that come true.
 
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <span>
 #include <vector>
 
 namespace align {
+
+/// A law of paired comparisons: the log-odds \f$ \log\frac{P(\mathrm{win})}{P(\mathrm{loss})} \f$ of a response whose score is
+/// higher by d than the other one's, where there is a winner. Odd and rising in d. Empty: d itself, the law of Bradley and Terry,
+/// and of Davidson.
+using win_law = std::function<double(double d)>;
+
+/// Thurstone's case V with normal noise of deviation 1 on each score: \f$ \log\Phi(d/\sqrt2) - \log\Phi(-d/\sqrt2) \f$.
+/// Source: Thurstone 1927.
+[[nodiscard]] double thurstone_log_odds(double d);
+/// Rao and Kupper's: \f$ \log\frac{1+\theta e^{d}}{1+\theta e^{-d}} \f$, with a slope of \f$ 2\theta/(1+\theta) \f$ at 0 and of 1
+/// far away; at `log_theta` 0 it is Bradley and Terry's, below 0 none. Source: Rao and Kupper 1967, J. Am. Stat. Assoc. 62, 194.
+[[nodiscard]] double rao_kupper_log_odds(double d, double log_theta);
 
 /// Pairs of similar confidence.
 struct reliability_bin {
@@ -16,7 +29,7 @@ struct reliability_bin {
   std::int64_t count = 0;
 };
 
-/// Of margins d, chosen minus rejected, as the Bradley-Terry probability \f$ \sigma(d) \f$ that the chosen one wins.
+/// Of margins d, chosen minus rejected (of another law than the logistic one, its log-odds), as the Bradley-Terry probability \f$ \sigma(d) \f$ that the chosen one wins.
 ///
 /// Which response was called chosen must not matter, so a pair's confidence is \f$ \max(\sigma(d), \sigma(-d)) \f$, in
 /// [1/2, 1], and it is right when d > 0. \f$ \mathrm{ECE} = \sum_b \frac{n_b}{n} |\mathrm{accuracy}_b -

@@ -66,7 +66,8 @@ json to_json(const pair_share& s) {
 }  // namespace
 
 judgement judge(std::span<const double> chosen, std::span<const double> rejected,
-                std::span<const std::int64_t> chosen_length, std::span<const std::int64_t> rejected_length) {
+                std::span<const std::int64_t> chosen_length, std::span<const std::int64_t> rejected_length,
+                const win_law& law) {
   const std::size_t n = chosen.size();
   if (n == 0) throw std::invalid_argument("judge: there are no pairs");
   if (rejected.size() != n || chosen_length.size() != n || rejected_length.size() != n)
@@ -87,7 +88,7 @@ judgement judge(std::span<const double> chosen, std::span<const double> rejected
     both += margin * longer;
     scores += margin * margin;
     lengths += longer * longer;
-    margins[i] = margin;
+    margins[i] = law ? law(margin) : margin;
   }
   for (pair_share* s : {&out.accuracy, &out.longer_wins, &out.longer_chosen, &out.shorter_chosen}) finish(*s);
   out.length_correlation = scores > 0 && lengths > 0 ? both / (std::sqrt(scores) * std::sqrt(lengths)) : nothing;

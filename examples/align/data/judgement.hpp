@@ -31,11 +31,11 @@ struct judgement {
   align::calibration calibration = {};
 };
 
-/// Judges scores [pairs] against lengths [pairs] in any unit. Throws std::invalid_argument for no pairs, other sizes, or a
+/// Judges scores [pairs] against lengths [pairs] in any unit. Calibration is of the probabilities that `law` makes of margins. Throws std::invalid_argument for no pairs, other sizes, or a
 /// score that is not finite.
 [[nodiscard]] judgement judge(std::span<const double> chosen, std::span<const double> rejected,
                               std::span<const std::int64_t> chosen_length,
-                              std::span<const std::int64_t> rejected_length);
+                              std::span<const std::int64_t> rejected_length, const win_law& law = {});
 
 /// Lines for a terminal. What is undefined is written `-`.
 [[nodiscard]] std::string to_table(const judgement& found);

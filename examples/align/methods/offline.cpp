@@ -40,7 +40,7 @@ void implicit_accuracy(workshop& w, const std::string& method, policy& model, co
     }
     return out;
   };
-  w.results().tables[method] = w.subject.judge_pairs(scores(held_out.chosen), scores(held_out.rejected));
+  w.results().tables[method] = w.subject.judge_pairs(scores(held_out.chosen), scores(held_out.rejected), {});
 }
 
 /// Any loss of pairs; `implicit` is the reward that its policy stands for (implicit_accuracy).

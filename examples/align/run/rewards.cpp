@@ -129,7 +129,7 @@ constexpr double tie_rate = 0.02;
 
 }  // namespace
 
-void workshop::train_reward(const std::string& name, scalar_policy& model, const reward_data& data, int member) {
+win_law workshop::train_reward(const std::string& name, scalar_policy& model, const reward_data& data, int member) {
   const bool by_pairs = data.pairs.chosen.size() > 0;
   const std::int64_t items = by_pairs ? data.pairs.chosen.size() : data.labels.response.size();
   rlhf::loop_options loop{
@@ -166,7 +166,10 @@ void workshop::train_reward(const std::string& name, scalar_policy& model, const
   if (!quiet && by_pairs && unheard)
     std::fprintf(stderr, "%s: these pairs have no votes for --reward-loss %s; learned as bradley_terry\n", name.c_str(),
                  loss_name.c_str());
-  if (!by_pairs) return rlhf::train_reward_outcomes(cpu, model, update, data.labels, loop, observe);
+  if (!by_pairs) {
+    rlhf::train_reward_outcomes(cpu, model, update, data.labels, loop, observe);
+    return {};
+  }
   const auto learn = [&](const auto& loss) {
     rlhf::train_reward_model(cpu, model, update, data.pairs, loop, observe, loss);
   };
@@ -177,8 +180,10 @@ void workshop::train_reward(const std::string& name, scalar_policy& model, const
   } else if (asked.reward_loss == "margin") {
     learn(margin_loss{sizes.reward_margin});
   } else if (asked.reward_loss == "agreement") {
-    if (data.pairs.probability.empty()) return learn(rlhf::reward_model{.objective = {.center = 0.01}});
-    learn(agreement_loss{});
+    if (data.pairs.probability.empty())
+      learn(rlhf::reward_model{.objective = {.center = 0.01}});
+    else
+      learn(agreement_loss{});
   } else if (asked.reward_loss == "votes") {
     learn(rlhf::reward_model{.objective = {.center = 0.01, .soft_labels = !data.pairs.probability.empty()}});
   } else if (asked.reward_loss == "odin") {
@@ -190,6 +195,7 @@ void workshop::train_reward(const std::string& name, scalar_policy& model, const
     std::copy(left.begin(), left.end(), model.parameters().begin());
   } else if (asked.reward_loss == "thurstone") {
     learn(rlhf::reward_loss{rlhf::thurstone{}});
+    return thurstone_log_odds;
   } else if (asked.reward_loss == "davidson") {
     rlhf::train_reward_model(cpu, model, update, games, loop, observe, rlhf::reward_loss{rlhf::davidson{}}, *tie);
   } else if (asked.reward_loss == "rao_kupper") {
@@ -202,17 +208,23 @@ void workshop::train_reward(const std::string& name, scalar_policy& model, const
   } else {
     throw std::invalid_argument("--reward-loss: there is no " + asked.reward_loss);
   }
-  if (tie) tell_ties(name, games, tie->parameter, tie->between_equals());
+  if (!tie) return {};
+  const double x = static_cast<double>(tie->parameter);
+  if (asked.reward_loss == "davidson") {
+    tell_ties(name, games, x, tie->between_equals());
+    return {};
+  }
+  const double log_theta = rlhf::softplus(x);
+  tell_ties(name, games, log_theta, tie->between_equals());
+  return [log_theta](double d) { return rao_kupper_log_odds(d, log_theta); };
 }
 
-void workshop::tell_ties(const std::string& name, const rlhf::preference_pairs& games, float parameter,
+void workshop::tell_ties(const std::string& name, const rlhf::preference_pairs& games, double number,
                          double between_equals) {
   const auto ties = std::count(games.probability.begin(), games.probability.end(), 0.5f);
-  const bool softened = asked.reward_loss == "rao_kupper";
-  const char* const which = softened ? "log_theta" : "log_nu";
-  const double x = static_cast<double>(parameter), value = softened ? rlhf::softplus(x) : x;
+  const bool theta = asked.reward_loss == "rao_kupper";
   results_.figures[name + "_ties"] = static_cast<double>(ties);
-  results_.figures[name + "_" + which] = value;
+  results_.figures[name + (theta ? "_log_theta" : "_log_nu")] = number;
   results_.figures[name + "_tie_of_equals"] = between_equals;
   if (quiet) return;
   if (ties == 0)
@@ -222,7 +234,7 @@ void workshop::tell_ties(const std::string& name, const rlhf::preference_pairs& 
                  name.c_str(), asked.reward_loss.c_str());
   std::fprintf(stderr, "%-14s %lld ties in %lld pairs: %s %.3f, two equals tie with probability %.3f\n", name.c_str(),
                static_cast<long long>(ties), static_cast<long long>(games.chosen.size()),
-               softened ? "log theta" : "log nu", value, between_equals);
+               theta ? "log theta" : "log nu", number, between_equals);
 }
 
 }  // namespace align

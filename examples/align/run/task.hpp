@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "align/data/calibration.hpp"
 #include "align/model/transformer.hpp"
 #include "align/run/run_folder.hpp"
 #include "align/run/settings.hpp"
@@ -47,8 +48,10 @@ struct task {
   std::string title = {};  ///< of the report
   std::string story = {};  ///< its first paragraph, as HTML
   std::string unit = {};   ///< one response: "name", "story"
-  /// How scores of `reward.held_out` rank it, as JSON; empty where that is of no interest.
-  std::function<std::string(std::span<const float> chosen, std::span<const float> rejected)> judge_pairs = {};
+  /// How scores of `reward.held_out` rank it, and how their law's probabilities come true, as JSON; empty where that is of no
+  /// interest.
+  std::function<std::string(std::span<const float> chosen, std::span<const float> rejected, const win_law& law)>
+      judge_pairs = {};
   std::map<std::string, std::string> tables = {};  ///< what reading the data found, as JSON
 };
 

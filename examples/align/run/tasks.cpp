@@ -262,9 +262,10 @@ task pairs_task(const settings& s) {
     // Lengths in bytes of the text as it was given, the same measure for every model.
     const auto chosen_length = lengths(held_out, other.records, &preference::chosen),
                rejected_length = lengths(held_out, other.records, &preference::rejected);
-    t.judge_pairs = [chosen_length, rejected_length](std::span<const float> chosen, std::span<const float> rejected) {
+    t.judge_pairs = [chosen_length, rejected_length](std::span<const float> chosen, std::span<const float> rejected,
+                                                     const win_law& law) {
       return to_json(judge(std::vector<double>(chosen.begin(), chosen.end()),
-                           std::vector<double>(rejected.begin(), rejected.end()), chosen_length, rejected_length))
+                           std::vector<double>(rejected.begin(), rejected.end()), chosen_length, rejected_length, law))
           .dump();
     };
     if (!train.empty()) {
@@ -274,7 +275,7 @@ task pairs_task(const settings& s) {
         chosen.push_back(static_cast<float>(baseline.score(held_out[static_cast<std::size_t>(i)].chosen)));
         rejected.push_back(static_cast<float>(baseline.score(held_out[static_cast<std::size_t>(i)].rejected)));
       }
-      t.tables["bag of words"] = t.judge_pairs(chosen, rejected);
+      t.tables["bag of words"] = t.judge_pairs(chosen, rejected, {});
     }
   }
 

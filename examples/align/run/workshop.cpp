@@ -190,10 +190,10 @@ scalar_policy workshop::model_reward(const std::string& name, const reward_data&
     model.use(scoring);
     return model;
   }
-  train_reward(name, model, data, member);
+  const win_law law = train_reward(name, model, data, member);
   model.use(scoring);
   if (data.held_out.chosen.size() > 0)
-    judge_by_pairs(name, model, data.held_out);
+    judge_by_pairs(name, model, data.held_out, law);
   else if (data.held_out_labels.response.size() > 0)
     judge_by_labels(name, model, data.held_out_labels);
   save_reward_model(folder.model(name), subject.shape, model.parameters());
@@ -201,7 +201,8 @@ scalar_policy workshop::model_reward(const std::string& name, const reward_data&
   return model;
 }
 
-void workshop::judge_by_pairs(const std::string& name, scalar_policy& model, const rlhf::preference_pairs& held_out) {
+void workshop::judge_by_pairs(const std::string& name, scalar_policy& model, const rlhf::preference_pairs& held_out,
+                              const win_law& law) {
   std::vector<float> chosen(static_cast<std::size_t>(held_out.chosen.size())), rejected(chosen.size());
   model.rewards(held_out.chosen, chosen);
   model.rewards(held_out.rejected, rejected);
@@ -209,7 +210,7 @@ void workshop::judge_by_pairs(const std::string& name, scalar_policy& model, con
   for (std::size_t i = 0; i < chosen.size(); ++i)
     right += chosen[i] > rejected[i] ? 1 : chosen[i] == rejected[i] ? 0.5 : 0;
   told(name, "pairs", right, chosen.size());
-  if (subject.judge_pairs) results_.tables[name] = subject.judge_pairs(chosen, rejected);
+  if (subject.judge_pairs) results_.tables[name] = subject.judge_pairs(chosen, rejected, law);
 }
 
 void workshop::judge_by_labels(const std::string& name, scalar_policy& model,

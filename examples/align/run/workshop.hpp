@@ -182,10 +182,13 @@ class workshop {
   [[nodiscard]] static double loss_of(policy& model, const rlhf::responses& text);
   [[nodiscard]] policy fine_tune();
   [[nodiscard]] rlhf::preference_pairs judged_pairs();
-  void train_reward(const std::string& name, scalar_policy& model, const reward_data& data, int member);
-  /// Says how common ties were, and what was learned of them.
-  void tell_ties(const std::string& name, const rlhf::preference_pairs& games, float parameter, double between_equals);
-  void judge_by_pairs(const std::string& name, scalar_policy& model, const rlhf::preference_pairs& held_out);
+  /// The law that its scores are learned by.
+  [[nodiscard]] win_law train_reward(const std::string& name, scalar_policy& model, const reward_data& data,
+                                     int member);
+  /// Says how common ties were, and what was learned of them; `number` is log nu or log theta.
+  void tell_ties(const std::string& name, const rlhf::preference_pairs& games, double number, double between_equals);
+  void judge_by_pairs(const std::string& name, scalar_policy& model, const rlhf::preference_pairs& held_out,
+                      const win_law& law);
   void judge_by_labels(const std::string& name, scalar_policy& model, const rlhf::labelled_responses& held_out);
   void told(const std::string& name, const char* of, double right, std::size_t all);
 
