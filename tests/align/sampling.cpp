@@ -371,6 +371,17 @@ TEST_CASE("what a policy records of its sampling is what the sampler drew from, 
     CHECK(*std::max_element(drawn.support.begin(), drawn.support.end()) <= 1);
     CHECK((least == 1) == (law.top_k == 0 && law.top_p == 1));
     CHECK(r.sampled_logp != r.old_logp);
+    // In passes of any size.
+    policy in_parts(cpu, pool, model<float>(), {.new_tokens = 12},
+                    std::make_shared<align::pass_memory>(align::pass_limits{.tokens = 50}));
+    in_parts.draw_by(law);
+    std::vector<float> part_logp(logp.size()), part_mass(logp.size());
+    REQUIRE(in_parts.describe_sampling(r.batch, part_logp, part_mass));
+    for (std::size_t i = 0; i < logp.size(); ++i) {
+      worst = std::max(worst, static_cast<double>(std::abs(part_logp[i] - r.sampled_logp[i])));
+      worst = std::max(worst, static_cast<double>(std::abs(part_mass[i] - r.support[i])));
+    }
+    CHECK(worst < 1e-5);
     model_policy.draw_by({});
   }
 }

@@ -189,20 +189,11 @@ class language_policy {
 
   /// log sum_v pi(v)^2 of every state, which WPO weighs by; no gradient goes through it.
   void log_square_sums(const rlhf::responses& batch, std::span<float> out) {
-    const rlhf::responses all = as_read(batch);
-    const std::int64_t vocabulary = model_.net.options().vocabulary;
-    std::size_t done = 0;
-    in_parts(all, at_once(activation_storage::none, memory_->limits), [&](std::int64_t first, std::int64_t last) {
-      const model_batch part(all, first, last);
-      const std::size_t rows = part.rows.size();
-      score_part(*backend_, *pool_, model_, part, activation_storage::none, *memory_);
-      const std::span<float> square_sum = out.subspan(done, rows);
-      rlhf::or_throw(rlhf::token_logp(
-          *backend_,
-          {.logits = {memory_->logits.data(), static_cast<std::int64_t>(rows), vocabulary}, .target = part.targets},
-          {.logp = memory_->logp, .square_sum = square_sum}));
+    look_at(batch, [&](const logits_view& logits, std::span<const std::int32_t> targets, std::size_t first) {
+      const std::span<float> square_sum = out.subspan(first, targets.size());
+      rlhf::or_throw(rlhf::token_logp(*backend_, {.logits = logits, .target = targets},
+                                      {.logp = memory_->logp, .square_sum = square_sum}));
       for (float& x : square_sum) x = std::log(x);
-      done += rows;
     });
   }
 
@@ -226,16 +217,9 @@ class language_policy {
   /// What those responses were drawn from, if `sample` drew them; false, and nothing is written: from the policy itself.
   [[nodiscard]] bool describe_sampling(const rlhf::responses& batch, std::span<float> logp, std::span<float> mass) {
     if (law_.plain()) return false;
-    const rlhf::responses all = as_read(batch);
-    const std::int64_t vocabulary = model_.net.options().vocabulary;
-    std::size_t done = 0;
-    in_parts(all, at_once(activation_storage::none, memory_->limits), [&](std::int64_t first, std::int64_t last) {
-      const model_batch part(all, first, last);
-      const std::size_t rows = part.rows.size();
-      score_part(*backend_, *pool_, model_, part, activation_storage::none, *memory_);
-      describe_draws(*backend_, {memory_->logits.data(), static_cast<std::int64_t>(rows), vocabulary}, part.targets,
-                     law_, logp.subspan(done, rows), mass.subspan(done, rows));
-      done += rows;
+    look_at(batch, [&](const logits_view& logits, std::span<const std::int32_t> targets, std::size_t first) {
+      describe_draws(*backend_, logits, targets, law_, logp.subspan(first, targets.size()),
+                     mass.subspan(first, targets.size()));
     });
     return true;
   }
@@ -266,6 +250,23 @@ class language_policy {
   }
 
  private:
+  using logits_view = rlhf::view<const float, 2>;
+  /// Passes over a batch that nothing learns from, part by part: `f(logits [rows, vocabulary], targets [rows], first)`, the
+  /// first of its rows being number `first` of all response tokens.
+  template <class F>
+  void look_at(const rlhf::responses& batch, F&& f) {
+    const rlhf::responses all = as_read(batch);
+    std::size_t done = 0;
+    in_parts(all, at_once(activation_storage::none, memory_->limits), [&](std::int64_t first, std::int64_t last) {
+      const model_batch part(all, first, last);
+      score_part(*backend_, *pool_, model_, part, activation_storage::none, *memory_);
+      f(logits_view(memory_->logits.data(), static_cast<std::int64_t>(part.rows.size()),
+                    model_.net.options().vocabulary),
+        std::span<const std::int32_t>(part.targets), done);
+      done += part.rows.size();
+    });
+  }
+
   struct way_to_draw {
     sampling_law law = {};
     std::span<const std::int64_t> longest = {};
