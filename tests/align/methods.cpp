@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "align/files/reward_safetensors.hpp"
+#include "align/run/algorithms.hpp"
 #include "align/run/rehearsal.hpp"
 #include "support/catch.hpp"
 
@@ -216,4 +217,25 @@ TEST_CASE("PPO-max's critic begins as the reward model where there is one, every
     CHECK(head(critic) == none);
   }
   CHECK(run.t.start != w.loaded("ppo").model().parameters);
+}
+
+TEST_CASE("a run that names no algorithm takes those that its options are checked against") {
+  align::settings s;
+  s.how = align::names_recipe(true);
+  const std::vector<std::string> taken = align::names_task(s).algorithms;
+  CHECK(taken == align::default_algorithms(align::subject::names));
+  const auto understood = [](const std::string& option) {
+    std::string program = "rlhf-align", name = "--" + option, value = "1";
+    char* line[] = {program.data(), name.data(), value.data(), nullptr};
+    return align::read_command_line(3, line).exit < 0;
+  };
+  const auto [option, algorithm] = GENERATE(table<std::string, std::string>({{"dpo-batch", "dpo"},
+                                                                             {"rebel-eta", "rebel"},
+                                                                             {"ppo-ptx", "ppo"},
+                                                                             {"rto-clip", "rto"},
+                                                                             {"ipo-beta", "ipo"},
+                                                                             {"group-kl", "grpo"},
+                                                                             {"vine-step", "vineppo"}}));
+  CAPTURE(option);
+  CHECK(understood(option) == (std::find(taken.begin(), taken.end(), algorithm) != taken.end()));
 }

@@ -178,6 +178,11 @@ std::vector<std::string> algorithm_names() {
   return names;
 }
 
+std::vector<std::string> default_algorithms(subject what) {
+  if (what == subject::pairs) return {"dpo", "kto"};
+  return {"dpo", "rebel", "ppo", "rto"};
+}
+
 std::span<const choice_entry> pair_samplers() { return samplers; }
 std::span<const choice_entry> reward_losses() { return losses; }
 

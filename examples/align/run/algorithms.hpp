@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "align/run/settings.hpp"
+
 namespace align {
 
 class workshop;
@@ -34,6 +36,8 @@ struct algorithm_entry {
 /// The one of this name, null where there is none.
 [[nodiscard]] const algorithm_entry* find_algorithm(const std::string& name);
 [[nodiscard]] std::vector<std::string> algorithm_names();
+/// Those of a run that names none. Of a user's preferences a run takes those of them that the data can teach.
+[[nodiscard]] std::vector<std::string> default_algorithms(subject what);
 /// Whether an option of the methods, without dashes in front, means anything to it.
 [[nodiscard]] bool reads(const algorithm_entry& a, const std::string& option);
 

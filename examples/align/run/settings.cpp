@@ -387,10 +387,7 @@ std::vector<std::string> names_of_options(const std::vector<std::string>& option
 }
 /// Whatever the settings of a single run make it train.
 std::vector<std::string> trained_by(const settings& s) {
-  std::vector<std::string> out = s.algorithms;
-  if (out.empty())
-    out = s.subject() == subject::pairs ? std::vector<std::string>{"dpo", "kto"}
-                                        : std::vector<std::string>{"dpo", "rebel", "ppo", "rto"};
+  std::vector<std::string> out = s.algorithms.empty() ? default_algorithms(s.subject()) : s.algorithms;
   if (s.overoptimise) out.insert(out.end(), {"dpo", "ppo"});
   return out;
 }

@@ -108,7 +108,7 @@ task names_task(const settings& s) {
   t.end_token = name_tokens::end;
   t.text = [](std::span<const std::int32_t> tokens) { return name_tokens::decode(tokens); };
   t.ends_segment = ends_with(t.text, name_tokens::vocabulary, "aeiouyAEIOUY");
-  t.algorithms = {"dpo", "rebel", "ppo", "rto"};
+  t.algorithms = default_algorithms(t.what);
   t.title = "Aligning a small language model of names";
   t.story =
       "A character model was fitted to English first names. A reward model learned from pairs of a female and a male "
@@ -137,7 +137,7 @@ task stories_task(const settings& s) {
   t.judged_prompts = t.prompts;
   t.begins = true;
   t.end_token = tokenizer::begin;  // llama2.c's stories follow each other with it between them
-  t.algorithms = {"dpo", "rebel", "ppo", "rto"};
+  t.algorithms = default_algorithms(t.what);
   t.title = "Aligning a story teller to cheerfulness";
   t.story =
       "A pretrained model continues stories that it began itself. The reward of a continuation is its sentiment: the "
@@ -247,14 +247,19 @@ task pairs_task(const settings& s) {
     t.corpus_held_out = preferred(t.reward.held_out, t.reward.held_out_labels);
   }
   t.preference = pairs.pairs;
-  if (pairs.pairs.chosen.size() > 0) t.algorithms.emplace_back("dpo");
-  if (singles.responses.size() > 0) t.algorithms.emplace_back("kto");
+  const unsigned there =
+      (pairs.pairs.chosen.size() > 0 ? need::pairs : 0u) | (singles.responses.size() > 0 ? need::labels : 0u);
+  const auto lacks = [there](const std::string& algorithm, unsigned kind) {
+    const algorithm_entry* const known = find_algorithm(algorithm);
+    return known != nullptr && (known->needs & kind & ~there) != 0;
+  };
+  for (const std::string& a : default_algorithms(t.what))
+    if (!lacks(a, need::pairs | need::labels)) t.algorithms.push_back(a);
   for (const std::string& a : s.algorithms) {
-    const algorithm_entry* const known = find_algorithm(a);
-    if (known != nullptr && (known->needs & need::pairs) != 0 && pairs.pairs.chosen.size() == 0)
+    if (lacks(a, need::pairs))
       throw std::runtime_error("--algorithm " + a + " wants pairs, but " + s.pairs +
                                " has single responses only: kto learns from those");
-    if (known != nullptr && (known->needs & need::labels) != 0 && singles.responses.size() == 0)
+    if (lacks(a, need::labels))
       throw std::runtime_error("--algorithm " + a + " wants single responses with labels, but " + s.pairs +
                                " has pairs only: dpo learns from those");
   }
