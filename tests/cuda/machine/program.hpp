@@ -34,22 +34,22 @@ enum class space : std::uint8_t { generic, global, shared, local, parameter };
 enum class shuffle_mode : std::uint8_t { up, down, butterfly, index };
 enum class vote_mode : std::uint8_t { all, any, uniform, ballot };
 
-struct instruction {
+/// What most of them need fits into one line of the cache.
+struct alignas(64) instruction {
   void (*compute)(const instruction&, word* registers) = nullptr;
   effect what = effect::nothing;
   bool guarded = false, guard_negated = false;
-  slot guard = 0;
-  slot to[4] = {}, from[5] = {};
   std::uint8_t tos = 0, froms = 0;
+  std::uint8_t mode = 0;  ///< of a shuffle, a vote
   // A memory access: [registers[address] + offset], `elements` of `bytes` each.
-  space where = space::generic;
   std::uint8_t bytes = 0, elements = 1;
+  slot guard = 0, address = 0;
+  slot to[4] = {}, from[5] = {};
+  std::uint32_t target = 0;  ///< of a branch; of a call, the place in routine::calls
+  std::int64_t offset = 0;
+  space where = space::generic;
   bool is_signed = false;
   bool synchronises = false;  ///< volatile or atomic: other threads may use the same address at the same time
-  slot address = 0;
-  std::int64_t offset = 0;
-  std::uint32_t target = 0;  ///< of a branch; of a call, the place in routine::calls
-  std::uint8_t mode = 0;     ///< of a shuffle, a vote, a truth table
   const std::string* opcode = nullptr;
   std::string_view text;  ///< of the statement, for messages
 };
