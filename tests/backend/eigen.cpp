@@ -238,16 +238,22 @@ TEST_CASE("every chunk of a task runs once, whoever runs it") {
     for (const std::chrono::nanoseconds patience :
          {at_once, std::chrono::nanoseconds(2000), std::chrono::nanoseconds(10000000)}) {
       rlhf::tasks tasks(threads, patience);
-      for (const std::size_t chunks : {0u, 1u, 2u, 3u, 17u, 1000u}) {
-        std::vector<int> runs(chunks, 0);
-        std::vector<double> work(chunks);
-        tasks.run(static_cast<std::int64_t>(chunks), [&](std::int64_t chunk) {
-          const auto c = static_cast<std::size_t>(chunk);
-          for (int i = 0; i < 300; ++i) work[c] += std::sqrt(static_cast<double>(i));
-          ++runs[c];
-        });
-        CHECK(runs == std::vector<int>(chunks, 1));
-      }
+      for (const std::size_t chunks : {0u, 1u, 2u, 3u, 17u, 1000u})
+        for (const std::int64_t known : {-1, 0, 700, 1000000}) {  // nanoseconds of each, right or wrong
+          CAPTURE(threads, patience.count(), chunks, known);
+          std::vector<int> runs(chunks, 0);
+          std::vector<double> work(chunks);
+          const auto one = [&](std::int64_t chunk) {
+            const auto c = static_cast<std::size_t>(chunk);
+            for (int i = 0; i < 300; ++i) work[c] += std::sqrt(static_cast<double>(i));
+            ++runs[c];
+          };
+          if (known < 0)
+            tasks.run(static_cast<std::int64_t>(chunks), one);
+          else
+            tasks.run(static_cast<std::int64_t>(chunks), known, one);
+          CHECK(runs == std::vector<int>(chunks, 1));
+        }
     }
   }
 }

@@ -21,6 +21,7 @@ namespace rlhf::inline v1 {
 ///   `bool unit_stride() const`  may SIMD lanes walk it? Without the member: never, one element at a time;
 ///   `static int depth`          of a scan kernel: recurrences that read one another's results, at most (else: all of them);
 ///   `columns() const`           of a row kernel: about how long a row is;
+///   `nanoseconds() const`       of a row kernel without sums: about how long one thread takes for a row, where that is long;
 ///   `static int resident`       how many blocks of 256 threads a device's processor should hold (else 2): a bound on registers.
 template <class Kernel>
 using accumulator_of = accumulator<typename Kernel::scalar, Kernel::sums, Kernel::maxima>;

@@ -135,6 +135,15 @@ class basic_eigen_backend {
   template <class Kernel>
   status rows(std::int64_t n, Kernel kernel, totals_of<Kernel>* out) {
     backend_detail::prepare(kernel);
+    if constexpr (Kernel::sums + Kernel::maxima == 0 && requires { kernel.nanoseconds(); }) {
+      tasks_.run(n, kernel.nanoseconds(), [&](std::int64_t row) {
+        const Kernel own = kernel;
+        lane_team<typename Kernel::scalar, Isa> team;
+        accumulator_of<Kernel> none;
+        own(row, team, none);
+      });
+      return {};
+    }
     return total("rows", (n + chunk_rows - 1) / chunk_rows, out, [&](std::int64_t chunk) {
       const Kernel own = kernel;
       lane_team<typename Kernel::scalar, Isa> team;

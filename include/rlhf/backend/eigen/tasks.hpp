@@ -9,8 +9,8 @@
 
 namespace rlhf::inline v1 {
 
-/// Runs numbered chunks whose cost nobody knows beforehand. The first ones are timed; when the rest is worth the waking of
-/// other threads it is handed out in tasks of several chunks. Results must not depend on who runs a chunk.
+/// Runs numbered chunks. Where nobody knows beforehand what they cost the first ones are timed; when the rest is worth the
+/// waking of other threads it is handed out in tasks of several chunks. Results must not depend on who runs a chunk.
 class tasks {
   using clock = std::chrono::steady_clock;
 
@@ -34,6 +34,15 @@ class tasks {
       }
     }
     for (; done < chunks; ++done) f(done);
+  }
+  /// The same where the cost of a chunk is known, roughly.
+  template <class F>
+  void run(std::int64_t chunks, std::int64_t nanoseconds_each, const F& f) {
+    if (pool_.size() > 1) {
+      share(0, chunks, std::max<std::int64_t>(1, nanoseconds_each), f);
+      return;
+    }
+    for (std::int64_t chunk = 0; chunk < chunks; ++chunk) f(chunk);
   }
 
  private:
