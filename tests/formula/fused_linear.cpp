@@ -323,6 +323,63 @@ TEST_CASE("padding of the weight and the bias may hold anything, and its gradien
   }
 }
 
+namespace {
+
+/// Plain loops that say how many numbers they multiplied.
+struct counting_product {
+  int64_t* multiplied;
+  template <class B, class L, class C, class Space>
+  rlhf::status operator()(B& be, const rlhf::factor<L, Space>& a, const rlhf::factor<L, Space>& b,
+                          const view<C, 2, Space>& c, bool add) const {
+    *multiplied += a.rows() * a.columns() * b.columns();
+    return rlhf::plain_product{}(be, a, b, c, add);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("no product goes over the padding, the teacher's neither") {
+  for (const bool transposed : {false, true}) {
+    const problem p(11, transposed);
+    // The teacher has padding of its own, which may hold anything.
+    const int64_t columns = p.columns + 4;
+    doubles weight(static_cast<size_t>(p.teacher_depth * columns), not_a_number),
+        bias(static_cast<size_t>(columns), not_a_number);
+    for (int64_t v = 0; v < p.vocabulary; ++v) {
+      bias[static_cast<size_t>(v)] = 0;
+      for (int64_t k = 0; k < p.teacher_depth; ++k)
+        weight[static_cast<size_t>(transposed ? v * p.teacher_depth + k : k * columns + v)] =
+            p.teacher_weight[static_cast<size_t>(k * p.columns + v)];
+    }
+    auto teacher = p.teacher();
+    teacher.transposed = transposed;
+    teacher.weight = transposed ? view<const double, 2>(weight.data(), columns, p.teacher_depth)
+                                : view<const double, 2>(weight.data(), p.teacher_depth, columns);
+    teacher.bias = bias;
+    const auto distil = [&](const rlhf::linear_head<double>& from, int64_t& multiplied) {
+      rlhf::reference_backend be;
+      result r;
+      r.hidden.assign(p.hidden.size(), not_a_number);
+      r.weight.assign(p.weight.size(), not_a_number);
+      rlhf::linear_outputs<double> out;
+      out.grad_hidden = {r.hidden.data(), p.tokens(), p.depth};
+      out.grad_weight = {r.weight.data(), p.head().rows, p.head().columns};
+      rlhf::over_rows rows{rlhf::jensen_shannon_rows{}, from};
+      rows.loss = {&r.loss, 1};
+      r.status = rlhf::fused_linear<counting_product>{.product = {&multiplied}, .chunk = 5}(be, p.inputs(), rows, out);
+      return r;
+    };
+    int64_t multiplied = 0, with_padding = 0;
+    const result want = distil(p.teacher(), multiplied), got = distil(teacher, with_padding);
+    REQUIRE(got.status);
+    CHECK(multiplied == p.tokens() * p.vocabulary * (3 * p.depth + p.teacher_depth));
+    CHECK(with_padding == multiplied);
+    CHECK(got.loss == want.loss);
+    CHECK(got.hidden == want.hidden);
+    CHECK(got.weight == want.weight);
+  }
+}
+
 TEST_CASE("the gradients are those of the loss, by finite differences") {
   for (const bool transposed : {false, true})
     for (const family& f : families()) {

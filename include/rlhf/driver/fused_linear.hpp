@@ -180,7 +180,7 @@ struct fused_linear {
     const linear_outputs<L, Space, Hidden, Weight>& out;
     std::int64_t tokens = in.head.tokens();
     std::int64_t vocabulary = in.vocabulary > 0 ? in.vocabulary : in.head.columns();
-    linear_head<L, Space> head = narrow();  // the columns of the vocabulary: padding is never read
+    linear_head<L, Space> head = linear_detail::columns_of(in.head, vocabulary);
     std::int64_t rows = 0, slots = 0;
     L *logits = nullptr, *hidden = nullptr, *ones = nullptr;
     std::uint8_t* live = nullptr;
@@ -194,12 +194,6 @@ struct fused_linear {
     [[nodiscard]] view<L, 2, Space> logits_at(std::int64_t c) const {
       const std::int64_t pitch = in.head.columns();
       return {logits + c % slots * rows * pitch, count(c), vocabulary, pitch};
-    }
-    [[nodiscard]] linear_head<L, Space> narrow() const {
-      auto narrower = in.head;
-      (narrower.transposed ? narrower.weight.rows : narrower.weight.columns) = vocabulary;
-      if (narrower.bias) narrower.bias.extent = vocabulary;
-      return narrower;
     }
     [[nodiscard]] logits_inputs<L, Space, Index> scored(std::int64_t c) const {
       return {logits_at(c), view<const Index, 1, Space>(target + begin(c), count(c)), vocabulary, in.temperature,

@@ -137,6 +137,14 @@ template <class T, class Space>
   return v ? view<T, 2, Space>(v.row(begin), n, v.columns, v.pitch) : v;
 }
 
+/// The first columns of a head: its padding is never read.
+template <class L, class Space>
+[[nodiscard]] constexpr linear_head<L, Space> columns_of(linear_head<L, Space> head, std::int64_t columns) {
+  (head.transposed ? head.weight.rows : head.weight.columns) = columns;
+  if (head.bias) head.bias.extent = columns;
+  return head;
+}
+
 /// The logits of some rows: one product, and the bias before it.
 template <class B, class Product, class L, class Space>
 [[nodiscard]] status logits_of(B& be, const Product& product, const linear_head<L, Space>& head, std::int64_t begin,

@@ -327,8 +327,9 @@ struct jensen_shannon_rows {
 template <class Divergence, class Aggregate = token_mean, class L = float, class Space = host_space>
 struct over_rows {
   Divergence divergence;
-  linear_head<L, Space> teacher;  ///< as many tokens and at least the vocabulary; its depth may be another
-  layout<Space> sequences{};      ///< for aggregates that look at sequences; of the tokens
+  linear_head<L, Space>
+      teacher;  ///< as many tokens; at least the columns of the vocabulary, more are not read; its depth may be another
+  layout<Space> sequences{};  ///< for aggregates that look at sequences; of the tokens
   Aggregate aggregate{};
   view<compute_t<L>, 1, Space> loss{};       ///< one element
   view<compute_t<L>, 1, Space> per_token{};  ///< [tokens] the divergence, nats
@@ -357,6 +358,7 @@ struct over_rows {
           what_(what),
           in_(in),
           tokens_(in.head.tokens()),
+          vocabulary_(in.vocabulary > 0 ? in.vocabulary : in.head.columns()),
           sequences_(what.sequences.tokens > 0 ? what.sequences : layout<Space>{nullptr, tokens_, 1, tokens_}),
           logits_(be.template scratch<L>(rows * what.teacher.columns())),
           streams_(be.template scratch<T>(2 * rows)),
@@ -369,8 +371,7 @@ struct over_rows {
         return s;
       if (what_.teacher.tokens() != tokens_) return remark::shape(name, "teacher", what_.teacher.tokens(), tokens_);
       if (sequences_.tokens != tokens_) return remark::shape(name, "sequences", sequences_.tokens, tokens_);
-      const std::int64_t vocabulary = in_.vocabulary > 0 ? in_.vocabulary : in_.head.columns();
-      if (tokens_ > 0 && what_.teacher.columns() < vocabulary)
+      if (tokens_ > 0 && what_.teacher.columns() < vocabulary_)
         return {errc::shape,
                 name,
                 "teacher.weight",
@@ -389,8 +390,8 @@ struct over_rows {
     [[nodiscard]] status run(std::int64_t begin, const view<L, 2, Space>& student) {
       using namespace linear_detail;
       const std::int64_t n = student.rows;
-      const view<L, 2, Space> others(logits_.data(), n, what_.teacher.columns());
-      if (auto s = logits_of(be_, product_, what_.teacher, begin, others); !s) return s;
+      const view<L, 2, Space> others(logits_.data(), n, vocabulary_, what_.teacher.columns());
+      if (auto s = logits_of(be_, product_, columns_of(what_.teacher, vocabulary_), begin, others); !s) return s;
       item_weight<T> weight = weights_.get();
       if (weight.each != nullptr) weight.each += begin;
       const mask_view<Space> mask = part_of(in_.mask, begin, n);
@@ -399,7 +400,7 @@ struct over_rows {
       from.logits = student;
       from.ref_logits = others;
       from.mask = mask;
-      from.vocabulary = in_.vocabulary > 0 ? in_.vocabulary : in_.head.columns();
+      from.vocabulary = vocabulary_;
       from.temperature = in_.temperature;
       full_kl_outputs<L, T, Space> to;
       to.kl = {streams_.data() + rows_, n};
@@ -425,7 +426,7 @@ struct over_rows {
     Product product_;
     over_rows what_;
     linear_inputs<L, Space, Index> in_;
-    std::int64_t tokens_;
+    std::int64_t tokens_, vocabulary_;
     layout<Space> sequences_;
     buffer<L> logits_;
     buffer<T> streams_;
