@@ -655,6 +655,47 @@ TEST_CASE("the memory it takes is what workspace says") {
   static_cast<void>(value);
 }
 
+TEST_CASE("chunks are even") {
+  const auto rows = [](int64_t chunk, int64_t tokens) { return rlhf::fused_linear<>{.chunk = chunk}.rows(tokens); };
+  CHECK(rows(1024, 0) == 0);
+  CHECK(rows(1024, 7) == 7);
+  CHECK(rows(1024, 1024) == 1024);
+  CHECK(rows(1024, 1025) == 576);  // 576 and 449, not 1024 and 1
+  CHECK(rows(1024, 8192) == 1024);
+  CHECK(rows(1000, 2001) == 704);
+  CHECK(rows(5, 12) == 5);
+  CHECK(rows(int64_t{1} << 62, 1100) == 1100);
+  const rlhf::fused_linear<> fused{.chunk = 140, .kept = 2};
+  CHECK(fused.workspace(150, 3, 7, false, false, true, true).logits == 128 * 7);
+  CHECK(fused.workspace(150, 3, 7, true, false, true, true).logits == 2 * 128 * 7);
+  problem p(21);
+  p.rows = 30, p.width = 5;
+  problem q(22);
+  const auto repeat = [&](doubles& to, const doubles& from, int64_t n) {
+    to.clear();
+    for (int64_t i = 0; i < n; ++i)
+      to.push_back(from[static_cast<size_t>(i) % from.size()] * (1 + 0.001 * static_cast<double>(i)));
+  };
+  repeat(p.hidden, q.weight, p.tokens() * p.depth);
+  repeat(p.teacher_hidden, q.weight, p.tokens() * p.teacher_depth);
+  for (auto* v : {&p.old_logp, &p.ref_logp, &p.advantage}) repeat(*v, q.bias, p.tokens());
+  p.target.assign(static_cast<size_t>(p.tokens()), 3);
+  p.mask.assign(static_cast<size_t>(p.tokens()), 1);
+  for (const family& f : families()) {
+    CAPTURE(f.name);
+    const result want = fuse(f, p, {.chunk = 1000});
+    REQUIRE(want.status);
+    for (const int64_t kept : {1, 2}) {
+      const result got = fuse(f, p, {.chunk = 140, .kept = kept});
+      REQUIRE(got.status);
+      CHECK(got.loss == Approx(want.loss).epsilon(1e-12));
+      check_equal(got.hidden, want.hidden);
+      check_equal(got.weight, want.weight);
+      check_equal(got.bias, want.bias);
+    }
+  }
+}
+
 TEST_CASE("16-bit layers: sums in float, one rounding for each element") {
   const problem p(19);
   rlhf::reference_backend be;

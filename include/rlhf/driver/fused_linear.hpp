@@ -44,7 +44,7 @@ struct linear_workspace {
 template <class Product = plain_product>
 struct fused_linear {
   Product product{};
-  std::int64_t chunk = 1024;  ///< tokens whose logits exist at one time
+  std::int64_t chunk = 1024;  ///< tokens whose logits exist at one time, at most
   std::int64_t kept = 1;      ///< chunks of logits kept from the forward pass, for losses that couple tokens
 
   [[nodiscard]] constexpr status check() const {
@@ -53,17 +53,25 @@ struct fused_linear {
     return {};
   }
 
+  /// Tokens in a chunk: even chunks in whole 64s, at most `chunk`. A last one of a few tokens would read the weight and its
+  /// gradient for them alone.
+  [[nodiscard]] constexpr std::int64_t rows(std::int64_t tokens) const {
+    if (tokens < 1) return 0;
+    const std::int64_t chunks = (tokens - 1) / chunk + 1, even = (tokens - 1) / chunks + 1;
+    return std::min({chunk, tokens, (even + 63) / 64 * 64});
+  }
+
   /// What a call needs: `coupled` for pairs and whole sequences, `entropy` where the loss reads it or it is asked for.
   [[nodiscard]] constexpr linear_workspace workspace(std::int64_t tokens, std::int64_t depth, std::int64_t columns,
                                                      bool coupled, bool entropy, bool grad_weight,
                                                      bool grad_bias) const {
-    const std::int64_t rows = std::min(chunk, tokens), chunks = rows > 0 ? (tokens - 1) / chunk + 1 : 0;
+    const std::int64_t each = rows(tokens), chunks = each > 0 ? (tokens - 1) / each + 1 : 0;
     linear_workspace w;
-    w.logits = std::min(coupled ? kept : 1, chunks) * rows * columns;
-    w.hidden = grad_weight ? rows * depth : 0;
+    w.logits = std::min(coupled ? kept : 1, chunks) * each * columns;
+    w.hidden = grad_weight ? each * depth : 0;
     w.streams = (entropy ? 5 : 3) * tokens;
     w.tokens = tokens;
-    w.ones = grad_bias ? rows : 0;
+    w.ones = grad_bias ? each : 0;
     return w;
   }
 
@@ -98,7 +106,7 @@ struct fused_linear {
     if (!logits.data() || !hidden.data() || !ones.data() || !streams.data() || !live.data() || !target.data() ||
         !outside.data())
       return remark::memory(name);
-    call.rows = std::min(chunk, call.tokens);
+    call.rows = rows(call.tokens);
     call.slots = call.rows > 0 ? need.logits / (call.rows * in.head.columns()) : 0;
     call.logits = logits.data();
     call.hidden = hidden.data();
