@@ -16,7 +16,7 @@
 namespace bench {
 namespace {
 
-constexpr std::int64_t depth = 256, vocabulary = 32000, chunk = 512;
+constexpr std::int64_t depth = 256, vocabulary = 32000;
 
 struct layer {
   explicit layer(std::int64_t n)
@@ -82,48 +82,59 @@ void add_linear_contests(std::vector<contest>& contests, bool quick) {
   const std::int64_t n = quick ? 256 : 1024;
   const auto a = std::make_shared<layer>(n);
   const auto cpu = std::make_shared<rlhf::eigen_backend>(2);
-  const rlhf::fused_linear<rlhf::eigen_product> fused{.chunk = chunk};
-  const auto memory = [&](bool coupled) {
+  using layer_and_loss = rlhf::fused_linear<rlhf::eigen_product>;
+  const auto add = [&](const char* loss, const layer_and_loss& fused, bool coupled, auto ours, auto against) {
+    const std::int64_t rows = fused.rows(n), again = coupled ? n - std::min(n, rows * fused.kept) : 0;
     const auto need = fused.workspace(n, depth, vocabulary, coupled, false, true, false).bytes<float>();
-    char text[96];
-    std::snprintf(text, sizeof text, "logits as a whole; %.0f MiB of memory beside theirs of %.0f MiB",
-                  static_cast<double>(need) / 1048576, static_cast<double>(n * vocabulary * 4) / 1048576);
-    return std::string(text);
+    char name[64], what[128];
+    std::snprintf(name, sizeof name, "cpu/fused_linear/%s/%d/2t", loss, static_cast<int>(rows));
+    std::snprintf(what, sizeof what, "logits as a whole; %.0f MiB of memory beside theirs of %.0f MiB, %.1f products",
+                  static_cast<double>(need) / 1048576, static_cast<double>(n * vocabulary * 4) / 1048576,
+                  3 + static_cast<double>(again) / static_cast<double>(n));
+    contests.push_back({name, what, ours, against});
   };
-  contests.push_back(
-      {"cpu/fused_linear/supervised/2t", memory(false),
-       [=] {
-         rlhf::or_throw(fused(*cpu, a->inputs(),
-                              rlhf::over_tokens{rlhf::policy_loss{rlhf::negative_log_likelihood{}}, rlhf::padded(1, n),
-                                                rlhf::token_inputs<float>{}, rlhf::token_outputs<float>{{&a->loss, 1}}},
-                              a->outputs()));
-       },
-       [=] {
-         a->unfused(*cpu, [&] {
-           rlhf::or_throw(rlhf::policy_loss{rlhf::negative_log_likelihood{}}(
-               *cpu, rlhf::padded(1, n), rlhf::token_inputs<float>{.logp = a->logp},
-               rlhf::token_outputs<float>{.loss = {&a->loss, 1}, .grad_logp = a->gradient}));
-         });
-       }});
-  contests.push_back({"cpu/fused_linear/dpo/2t", memory(true),
-                      [=] {
-                        rlhf::or_throw(fused(*cpu, a->inputs(),
-                                             rlhf::over_pairs{rlhf::preference_loss{rlhf::dpo_sigmoid{}}, a->pairs(),
-                                                              rlhf::pair_outputs<float>{{&a->loss, 1}}},
-                                             a->outputs()));
-                      },
-                      [=] {
-                        a->unfused(*cpu, [&] {
-                          auto in = a->pairs();
-                          in.chosen.logp = {a->logp.data(), n / 2};
-                          in.rejected.logp = {a->logp.data() + n / 2, n / 2};
-                          rlhf::or_throw(rlhf::preference_loss{rlhf::dpo_sigmoid{}}(
-                              *cpu, in,
-                              rlhf::pair_outputs<float>{.loss = {&a->loss, 1},
-                                                        .grad_chosen = {a->gradient.data(), n / 2},
-                                                        .grad_rejected = {a->gradient.data() + n / 2, n / 2}}));
-                        });
-                      }});
+  for (const std::int64_t parts : {8, 2, 1}) {
+    const layer_and_loss fused{.chunk = parts > 1 ? n / parts : layer_and_loss{}.chunk};
+    add(
+        "supervised", fused, false,
+        [=] {
+          rlhf::or_throw(
+              fused(*cpu, a->inputs(),
+                    rlhf::over_tokens{rlhf::policy_loss{rlhf::negative_log_likelihood{}}, rlhf::padded(1, n),
+                                      rlhf::token_inputs<float>{}, rlhf::token_outputs<float>{{&a->loss, 1}}},
+                    a->outputs()));
+        },
+        [=] {
+          a->unfused(*cpu, [&] {
+            rlhf::or_throw(rlhf::policy_loss{rlhf::negative_log_likelihood{}}(
+                *cpu, rlhf::padded(1, n), rlhf::token_inputs<float>{.logp = a->logp},
+                rlhf::token_outputs<float>{.loss = {&a->loss, 1}, .grad_logp = a->gradient}));
+          });
+        });
+  }
+  for (const std::int64_t parts : {2, 1}) {
+    const layer_and_loss fused{.chunk = parts > 1 ? n / parts : layer_and_loss{}.chunk};
+    add(
+        "dpo", fused, true,
+        [=] {
+          rlhf::or_throw(fused(*cpu, a->inputs(),
+                               rlhf::over_pairs{rlhf::preference_loss{rlhf::dpo_sigmoid{}}, a->pairs(),
+                                                rlhf::pair_outputs<float>{{&a->loss, 1}}},
+                               a->outputs()));
+        },
+        [=] {
+          a->unfused(*cpu, [&] {
+            auto in = a->pairs();
+            in.chosen.logp = {a->logp.data(), n / 2};
+            in.rejected.logp = {a->logp.data() + n / 2, n / 2};
+            rlhf::or_throw(rlhf::preference_loss{rlhf::dpo_sigmoid{}}(
+                *cpu, in,
+                rlhf::pair_outputs<float>{.loss = {&a->loss, 1},
+                                          .grad_chosen = {a->gradient.data(), n / 2},
+                                          .grad_rejected = {a->gradient.data() + n / 2, n / 2}}));
+          });
+        });
+  }
 }
 
 }  // namespace bench
