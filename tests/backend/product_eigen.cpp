@@ -1,5 +1,6 @@
 // Matrix products on lanes against plain loops, and the fused linear layer with them.
 
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -153,4 +154,59 @@ TEST_CASE("the fused linear layer on lanes is that on plain loops") {
                                  rlhf::padded(6, 4), rlhf::token_mean{}, view<float>(&g.loss, 1)},
                  g.outputs());
   });
+}
+
+TEST_CASE(
+    "log-probabilities and hidden gradients have the same bits for any chunk, and all has for any number of threads") {
+  std::mt19937 random(8);
+  constexpr int64_t tokens = 300, depth = 150, columns = 290;
+  const auto hidden = random_values<float>(random, tokens * depth),
+             weight = random_values<float>(random, depth * columns);
+  std::vector<std::int32_t> target(tokens);
+  for (auto& t : target) t = static_cast<std::int32_t>(random() % columns);
+  struct outcome {
+    std::vector<float> logp = std::vector<float>(tokens), hidden = std::vector<float>(tokens * depth),
+                       weight = std::vector<float>(depth * columns);
+    float loss = 0;
+  };
+  const auto step = [&](int64_t chunk, int threads, bool transposed) {
+    outcome o;
+    rlhf::linear_inputs<float> in;
+    const auto matrix = [&](auto* data) {
+      using element = std::remove_pointer_t<decltype(data)>;
+      return transposed ? view<element, 2>(data, columns, depth) : view<element, 2>(data, depth, columns);
+    };
+    in.head = {{hidden.data(), tokens, depth}, matrix(weight.data()), transposed, {}};
+    in.target = target;
+    rlhf::linear_outputs<float> out;
+    out.grad_hidden = {o.hidden.data(), tokens, depth};
+    out.grad_weight = matrix(o.weight.data());
+    out.logp = o.logp;
+    rlhf::eigen_backend be(threads, std::chrono::nanoseconds(0));
+    REQUIRE(rlhf::fused_linear<rlhf::eigen_product>{.chunk = chunk}(
+        be, in,
+        rlhf::over_tokens{rlhf::policy_loss{rlhf::negative_log_likelihood{}}, rlhf::padded(6, tokens / 6),
+                          rlhf::token_inputs<float>{}, rlhf::token_outputs<float>{{&o.loss, 1}}},
+        out));
+    return o;
+  };
+  const auto same = [](const std::vector<float>& a, const std::vector<float>& b) {
+    return std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+  };
+  for (const bool transposed : {false, true}) {
+    const outcome whole = step(1024, 1, transposed);
+    for (const int64_t chunk : {7, 64, 200, 1024}) {
+      const outcome want = step(chunk, 1, transposed);
+      CHECK(same(want.logp, whole.logp));
+      CHECK(same(want.hidden, whole.hidden));
+      for (const int threads : {2, 5}) {
+        CAPTURE(transposed, chunk, threads);
+        const outcome got = step(chunk, threads, transposed);
+        CHECK(same(got.logp, want.logp));
+        CHECK(same(got.hidden, want.hidden));
+        CHECK(same(got.weight, want.weight));
+        CHECK(std::memcmp(&got.loss, &want.loss, sizeof(float)) == 0);
+      }
+    }
+  }
 }
