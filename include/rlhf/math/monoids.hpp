@@ -105,15 +105,10 @@ struct online_softmax {
   }
   /// Several scalars with one look at the maximum: what a thread does that reads some at a time. NaN passes it.
   template <std::size_t N>
-  RLHF_HD RLHF_INLINE bool add_all(const V (&z)[N])
+  RLHF_HD RLHF_INLINE void add_all(const V (&z)[N])
     requires std::floating_point<V>
   {
-    V top = max;
-    for (const V& x : z) top = larger(x, top);
-    const bool risen = top > max;
-    if (risen) rescale(top);
-    for (const V& x : z) weigh(x);
-    return risen;
+    add_all(z, [](const V&) {});
   }
   /// The same without a look at the maximum, for a block of logits that is taken back where it leaves the row not `sound`:
   /// some logit was far above the maximum, or infinite, or NaN.
@@ -154,6 +149,19 @@ struct online_softmax {
   /// sum of p squared.
   [[nodiscard]] RLHF_HD RLHF_INLINE V square_sum() const { return squares / (sum * sum); }
 
+ protected:
+  /// `on_rise(top)` where the maximum rises: rarely, so that all that is done then stands behind one branch.
+  template <std::size_t N, class F>
+  RLHF_HD RLHF_INLINE void add_all(const V (&z)[N], const F& on_rise) {
+    V top = max;
+    for (const V& x : z) top = larger(x, top);
+    if (top > max) {
+      on_rise(top);
+      rescale(top);
+    }
+    for (const V& x : z) weigh(x);
+  }
+
  private:
   RLHF_HD RLHF_INLINE void weigh(const V& z) {
     const V above = z - max;
@@ -182,10 +190,11 @@ struct placed_softmax : online_softmax<V, Entropy, Squares> {
   }
   template <std::size_t N>
   RLHF_HD RLHF_INLINE void add_at(const V (&z)[N], std::int64_t first) {
-    if (!this->add_all(z)) return;
-    std::size_t k = N;
-    while (k > 0)
-      if (--k, z[k] >= this->max) place = first + static_cast<std::int64_t>(k);
+    base::add_all(z, [&](const V& top) {
+      std::size_t k = N;
+      while (k > 0)
+        if (--k, z[k] >= top) place = first + static_cast<std::int64_t>(k);
+    });
   }
   RLHF_HD RLHF_INLINE void merge(const placed_softmax& other) {
     const bool first = other.place >= 0 && (place < 0 || other.place < place);

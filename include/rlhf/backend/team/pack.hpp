@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "rlhf/math/memory.hpp"
 
@@ -211,6 +212,19 @@ template <>
 struct vector_of<1> {
   using type = unsigned char;
 };
+__device__ __forceinline__ void store_piece(uint4* p, const uint4& x) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};"
+               :
+               : "l"(__cvta_generic_to_global(p)), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w)
+               : "memory");
+}
+__device__ __forceinline__ void store_piece(uint2* p, const uint2& x) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" : : "l"(__cvta_generic_to_global(p)), "r"(x.x), "r"(x.y) : "memory");
+}
+template <class Number>
+__device__ __forceinline__ void store_piece(Number* p, Number x) {
+  *p = x;
+}
 template <class Words>
 struct pieces {
   using vector = typename vector_of<(sizeof(Words) < 16 ? sizeof(Words) : 16)>::type;
@@ -236,10 +250,29 @@ RLHF_HD RLHF_INLINE void write(S* p, const Words& w) {
 #if defined(__CUDA_ARCH__)
   const auto all = __builtin_bit_cast(pieces<Words>, w);
   for (unsigned k = 0; k < all.count; ++k)
-    __stwb(reinterpret_cast<typename pieces<Words>::vector*>(p) + k, all.piece[k]);
+    store_piece(reinterpret_cast<typename pieces<Words>::vector*>(p) + k, all.piece[k]);
 #else
   __builtin_memcpy(static_cast<void*>(p), &w, sizeof w);
 #endif
+}
+
+template <class T, class S, int N>
+RLHF_HD RLHF_INLINE void widen(const words<S, N>& w, T (&x)[static_cast<unsigned>(N)]) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (std::is_same_v<S, bfloat16> && std::is_same_v<T, float> && N % 2 == 0) {
+    // Both halves of a register by one instruction each: the upper one is a float with the lower one cleared.
+    struct halves {
+      std::uint32_t pair[static_cast<unsigned>(N / 2)];
+    };
+    const auto h = __builtin_bit_cast(halves, w);
+    for (int k = 0; k < N / 2; ++k) {
+      x[2 * k] = __uint_as_float(h.pair[k] << 16);
+      x[2 * k + 1] = __uint_as_float(h.pair[k] & 0xffff0000u);
+    }
+    return;
+  }
+#endif
+  for (int j = 0; j < N; ++j) x[j] = memory_traits<T>::load(w.s + j);
 }
 
 }  // namespace pack_detail
@@ -253,8 +286,7 @@ struct memory_traits<pack<T, N, How>> {
   static RLHF_HD RLHF_INLINE P load(const S* p) {
     P x;
     if (in_one_piece(p)) {
-      const auto w = pack_detail::read<pack_detail::words<S, N>>(p);
-      for (int j = 0; j < N; ++j) x.v[j] = memory_traits<T>::load(w.s + j);
+      pack_detail::widen<T, S, N>(pack_detail::read<pack_detail::words<S, N>>(p), x.v);
     } else {
       for (int j = 0; j < N; ++j) x.v[j] = memory_traits<T>::load(p + j);
     }
