@@ -41,6 +41,29 @@ enum class gap {
   reset      ///< forgets at each of them what came after: discounted_return only (SkyRL)
 };
 
+namespace advantage_detail {
+
+/// gae where every slot is a token.
+struct dense_gae {
+  double gamma = 1;
+  double lambda = 0.95;
+
+  static constexpr int scans = 2;
+  [[nodiscard]] static RLHF_HD constexpr int level(int k) { return k == 0 ? 0 : -1; }
+  /// Beyond the end: the advantage, the value.
+  [[nodiscard]] RLHF_HD double initial(int k, double bootstrap) const { return k == 0 ? 0 : bootstrap; }
+
+  template <number V, class Scan>
+  RLHF_HD RLHF_INLINE advantage_step<V> operator()(const reward_step<V>& x, double, Scan& scan) const {
+    const V g(constant<V>(gamma)), decay(constant<V>(gamma * lambda));
+    const V next = scan.next(1, x.value);
+    const V a = scan.inclusive(0, decay, x.reward + g * next - x.value);
+    return {a, a + x.value};
+  }
+};
+
+}  // namespace advantage_detail
+
 /// GAE: \f$ \delta_t = r_t + \gamma V_{t+1} - V_t,\quad A_t = \delta_t + \gamma\lambda A_{t+1},\quad G_t = A_t + V_t \f$.
 ///
 /// Beyond the end V is the bootstrap value (0 without one: a finished sequence) and A is 0. The returns are of the plain
@@ -52,7 +75,8 @@ struct gae {
   gap gaps = gap::carry;  ///< what happens outside the mask
 
   static constexpr int scans = 3;
-  static constexpr int depth = 2;  ///< the advantages read the next value, which reads no other recurrence
+  /// The advantages read the value that follows, which reads no other recurrence; the value of the next slot is a shift.
+  [[nodiscard]] static RLHF_HD constexpr int level(int k) { return k == 2 ? -1 : k; }
   [[nodiscard]] constexpr status check() const {
     if (!(gamma >= 0 && gamma <= 1)) return remark::argument("gae", "gamma", gamma, "0 <= gamma <= 1");
     if (!(lambda >= 0 && lambda <= 1)) return remark::argument("gae", "lambda", lambda, "0 <= lambda <= 1");
@@ -61,21 +85,23 @@ struct gae {
     return {};
   }
   /// The same numbers where every slot is a token, in half the work.
-  [[nodiscard]] constexpr gae without_gaps() const { return {gamma, lambda, gap::plain}; }
-  /// Beyond the end: the next value, the next advantage, whether a valid token follows.
-  [[nodiscard]] RLHF_HD double initial(int k, double bootstrap) const { return k == 0 ? bootstrap : 0; }
+  [[nodiscard]] constexpr advantage_detail::dense_gae without_gaps() const { return {gamma, lambda}; }
+  /// Beyond the end: the value that follows (raw_next: whether a valid token follows), the advantage, the value of the next slot.
+  [[nodiscard]] RLHF_HD double initial(int k, double bootstrap) const {
+    return k == 1 || (k == 0 && gaps == gap::raw_next) ? 0 : bootstrap;
+  }
 
   template <number V, class Scan>
   RLHF_HD RLHF_INLINE advantage_step<V> operator()(const reward_step<V>& x, double bootstrap, Scan& scan) const {
     const V zero(constant<V>(0)), one(constant<V>(1)), g(constant<V>(gamma)), decay(constant<V>(gamma * lambda));
     if (gaps == gap::plain) {
-      const V next = scan.next(0, x.value);
+      const V next = scan.next(2, x.value);
       const V a = scan.inclusive(1, decay, x.reward + g * next - x.value);
       return {a, a + x.value};
     }
     const V value = select(x.valid, x.value, zero), reward = select(x.valid, x.reward, zero);
     if (gaps == gap::zero) {
-      const V next = scan.next(0, value);
+      const V next = scan.next(2, value);
       const V a = scan.inclusive(1, decay, reward + g * next - value);
       return {a, a + value};
     }
@@ -83,8 +109,8 @@ struct gae {
     if (gaps == gap::carry) {
       next = scan.exclusive(0, select(x.valid, zero, one), value);
     } else {
-      const V follows = scan.exclusive(2, select(x.valid, zero, one), select(x.valid, one, zero));
-      next = select(follows > zero, scan.next(0, x.value), V(constant<V>(bootstrap)));
+      const V follows = scan.exclusive(0, select(x.valid, zero, one), select(x.valid, one, zero));
+      next = select(follows > zero, scan.next(2, x.value), V(constant<V>(bootstrap)));
     }
     const V a = scan.inclusive(1, select(x.valid, decay, one), select(x.valid, reward + g * next - value, zero));
     return {a, a + value};
@@ -100,6 +126,7 @@ struct gae {
 struct varying_gae {
   static constexpr unsigned reads = step::reward | step::gamma | step::lambda;
   static constexpr int scans = 2;
+  [[nodiscard]] static RLHF_HD constexpr int level(int k) { return k; }
   [[nodiscard]] constexpr status check() const { return {}; }
   [[nodiscard]] RLHF_HD double initial(int k, double bootstrap) const { return k == 0 ? bootstrap : 0; }
 

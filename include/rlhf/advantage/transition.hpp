@@ -17,6 +17,8 @@ struct td_lambda {
 
   static constexpr unsigned reads = step::reward | step::next_value;
   static constexpr int scans = 2;
+  /// The returns read the next value and whether a step follows.
+  [[nodiscard]] static RLHF_HD constexpr int level(int k) { return k == 0 ? 1 : 0; }
   [[nodiscard]] constexpr status check() const {
     if (!(gamma >= 0 && gamma <= 1)) return remark::argument("td_lambda", "gamma", gamma, "0 <= gamma <= 1");
     if (!(lambda >= 0 && lambda <= 1)) return remark::argument("td_lambda", "lambda", lambda, "0 <= lambda <= 1");
@@ -50,6 +52,8 @@ struct vtrace {
 
   static constexpr unsigned reads = step::reward | step::next_value | step::log_ratio;
   static constexpr int scans = 3;
+  /// The corrections read the next value; the target that follows reads them; whether a step follows reads nothing.
+  [[nodiscard]] static RLHF_HD constexpr int level(int k) { return k == 0 ? 1 : k == 1 ? 2 : 0; }
   [[nodiscard]] constexpr status check() const {
     if (!(gamma >= 0 && gamma <= 1)) return remark::argument("vtrace", "gamma", gamma, "0 <= gamma <= 1");
     if (!(rho_bar > 0)) return remark::argument("vtrace", "rho_bar", rho_bar, "more than 0 (infinity turns it off)");

@@ -45,21 +45,20 @@ template <class Estimator>
     return what == step::reward;
 }
 
-/// How many of an estimator's recurrences read one another, at most: what it says, else all of them.
 template <class Estimator>
-[[nodiscard]] RLHF_HD constexpr int depth_of() {
-  if constexpr (requires { Estimator::depth; })
-    return Estimator::depth;
-  else
-    return Estimator::scans;
-}
+concept tells_levels = requires { Estimator::level(0); };
 
-template <class T, class Space, class Estimator>
+/// Without a mask (`Masked` false) every slot is a token.
+template <class T, class Space, class Estimator, bool Masked = true>
 struct scan_kernel {
   using scalar = compute_t<T>;
   static constexpr bool transitions = reads<Estimator>(step::next_value);
   static constexpr int scans = Estimator::scans + (transitions ? 1 : 0);
-  static constexpr int depth = depth_of<Estimator>() + (transitions ? 1 : 0);
+  [[nodiscard]] static RLHF_HD constexpr int level(int k)
+    requires tells_levels<Estimator>
+  {
+    return k == Estimator::scans ? 0 : Estimator::level(k);
+  }
   Estimator estimator;
   advantage_inputs<T, Space> in;
   advantage_outputs<T, Space> out;
@@ -76,24 +75,47 @@ struct scan_kernel {
            rlhf::unit_stride(in.old_logp) && rlhf::unit_stride(in.gamma) && rlhf::unit_stride(in.lambda) &&
            rlhf::unit_stride(out.advantage) && rlhf::unit_stride(out.returns);
   }
-  template <class V, class Scan>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, Scan& scan) const {
-    const V zero(number_traits<V>::constant(0));
-    reward_step<V> x{load_or<V>(in.reward, i, 0), load_or<V>(in.value, i, 0), load_mask<V>(in.mask, i)};
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
+    return begins_aligned(in.reward) && begins_aligned(in.value) && begins_aligned(in.mask) &&
+           begins_aligned(in.next_value) && begins_aligned(in.done) && begins_aligned(in.logp) &&
+           begins_aligned(in.old_logp) && begins_aligned(in.gamma) && begins_aligned(in.lambda) &&
+           begins_aligned(out.advantage) && begins_aligned(out.returns);
+  }
+  template <class V>
+  [[nodiscard]] RLHF_HD RLHF_INLINE reward_step<V> fetch(std::int64_t i) const {
+    reward_step<V> x{load_or<V>(in.reward, i, 0), load_or<V>(in.value, i, 0), mask_t<V>(true)};
+    if constexpr (Masked) x.valid = load_mask<V>(in.mask, i);
     if constexpr (transitions) {
-      const V one(number_traits<V>::constant(1));
-      x.next_value = in.next_value
-                         ? load<V>(in.next_value, i)
-                         : scan.exclusive(Estimator::scans, select(x.valid, zero, one), select(x.valid, x.value, zero));
+      x.next_value = load_or<V>(in.next_value, i, 0);
       x.done = in.done ? load_mask<V>(in.done, i) : mask_t<V>(false);
     }
     if constexpr (reads<Estimator>(step::log_ratio)) x.log_ratio = load<V>(in.logp, i) - load<V>(in.old_logp, i);
     if constexpr (reads<Estimator>(step::gamma)) x.gamma = load<V>(in.gamma, i);
     if constexpr (reads<Estimator>(step::lambda)) x.lambda = load<V>(in.lambda, i);
-    const advantage_step<V> y = estimator(x, bootstrap(s), scan);
-    const double baseline = in.baseline ? static_cast<double>(in.baseline[s]) : 0;
-    store(out.advantage, i, select(x.valid, y.advantage - V(number_traits<V>::constant(baseline)), zero));
-    store(out.returns, i, select(x.valid, y.returns, zero));
+    return x;
+  }
+  template <class V, class Scan>
+  [[nodiscard]] RLHF_HD RLHF_INLINE advantage_step<V> solve(std::int64_t s, reward_step<V> x, Scan& scan) const {
+    if constexpr (transitions) {
+      const V zero(number_traits<V>::constant(0)), one(number_traits<V>::constant(1));
+      if (!in.next_value)
+        x.next_value = scan.exclusive(Estimator::scans, select(x.valid, zero, one), select(x.valid, x.value, zero));
+    }
+    return estimator(x, bootstrap(s), scan);
+  }
+  template <class V>
+  RLHF_HD RLHF_INLINE void place(std::int64_t s, std::int64_t i, const reward_step<V>& x,
+                                 const advantage_step<V>& y) const {
+    const V zero(number_traits<V>::constant(0));
+    V advantage = y.advantage;
+    if (in.baseline) advantage = advantage - V(number_traits<V>::constant(static_cast<double>(in.baseline[s])));
+    store(out.advantage, i, Masked ? select(x.valid, advantage, zero) : advantage);
+    store(out.returns, i, Masked ? select(x.valid, y.returns, zero) : y.returns);
+  }
+  template <class V, class Scan>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, Scan& scan) const {
+    const reward_step<V> x = fetch<V>(i);
+    place<V>(s, i, x, solve<V>(s, x, scan));
   }
 };
 
@@ -175,10 +197,15 @@ struct advantage_estimate {
     if (auto s = sized(out.advantage, "advantage", n); !s) return s;
     if (auto s = sized(out.returns, "returns", n); !s) return s;
     if (auto s = estimator.check(); !s) return s;
-    Estimator scan = estimator;
-    if constexpr (requires { estimator.without_gaps(); })
-      if (!in.mask) scan = estimator.without_gaps();
-    return be.segment_scan(sequences, advantage_detail::scan_kernel<T, Space, Estimator>{scan, in, out});
+    if constexpr (requires { estimator.without_gaps(); }) {
+      if (!in.mask) {
+        const auto dense = estimator.without_gaps();
+        return be.segment_scan(
+            sequences,
+            advantage_detail::scan_kernel<T, Space, std::remove_const_t<decltype(dense)>, false>{dense, in, out});
+      }
+    }
+    return be.segment_scan(sequences, advantage_detail::scan_kernel<T, Space, Estimator>{estimator, in, out});
   }
 };
 template <class E>

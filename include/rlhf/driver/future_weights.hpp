@@ -22,14 +22,35 @@ struct scan_kernel {
     return rlhf::unit_stride(logp) && rlhf::unit_stride(old_logp) && rlhf::unit_stride(advantage) &&
            rlhf::unit_stride(mask) && rlhf::unit_stride(out);
   }
-  template <class V, class Scan>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t, std::int64_t i, Scan& scan) const {
-    const V zero(number_traits<V>::constant(0)), one(number_traits<V>::constant(1));
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
+    return begins_aligned(logp) && begins_aligned(old_logp) && begins_aligned(advantage) && begins_aligned(mask) &&
+           begins_aligned(out);
+  }
+  template <class V>
+  struct token {
+    V difference{}, advantage{};
+    mask_t<V> in{};
+  };
+  template <class V>
+  [[nodiscard]] RLHF_HD RLHF_INLINE token<V> fetch(std::int64_t i) const {
     const mask_t<V> in = load_mask<V>(mask, i);
-    const V d = select(in, load<V>(logp, i) - load<V>(old_logp, i), zero);
-    const V gamma = select(in, V(number_traits<V>::constant(how.discount())), one);
-    const V sum = scan.inclusive(0, gamma, how.term(d));
-    store(out, i, select(in, how(sum, d, load<V>(advantage, i)), zero));
+    const V d = select(in, load<V>(logp, i) - load<V>(old_logp, i), V(number_traits<V>::constant(0)));
+    return {d, load<V>(advantage, i), in};
+  }
+  template <class V, class Scan>
+  [[nodiscard]] RLHF_HD RLHF_INLINE V solve(std::int64_t, const token<V>& x, Scan& scan) const {
+    const V gamma = select(x.in, V(number_traits<V>::constant(how.discount())), V(number_traits<V>::constant(1)));
+    const V sum = scan.inclusive(0, gamma, how.term(x.difference));
+    return how(sum, x.difference, x.advantage);
+  }
+  template <class V>
+  RLHF_HD RLHF_INLINE void place(std::int64_t, std::int64_t i, const token<V>& x, const V& weight) const {
+    store(out, i, select(x.in, weight, V(number_traits<V>::constant(0))));
+  }
+  template <class V, class Scan>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, Scan& scan) const {
+    const token<V> x = fetch<V>(i);
+    place<V>(s, i, x, solve<V>(s, x, scan));
   }
 };
 

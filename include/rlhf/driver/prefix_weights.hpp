@@ -64,14 +64,32 @@ struct scan_kernel {
   [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(advantage) && rlhf::unit_stride(mask) && rlhf::unit_stride(out);
   }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
+    return begins_aligned(advantage) && begins_aligned(mask) && begins_aligned(out);
+  }
+  template <class V>
+  struct token {
+    V size{};
+    mask_t<V> in{};
+  };
+  template <class V>
+  [[nodiscard]] RLHF_HD RLHF_INLINE token<V> fetch(std::int64_t i) const {
+    const mask_t<V> in = load_mask<V>(mask, i);
+    return {select(in, abs(load<V>(advantage, i)), V(number_traits<V>::constant(0))), in};
+  }
+  template <class V, class Scan>
+  [[nodiscard]] RLHF_HD RLHF_INLINE V solve(std::int64_t s, const token<V>& x, Scan& scan) const {
+    const V after = scan.exclusive(0, V(number_traits<V>::constant(1)), x.size);
+    return how(how.inclusive ? after : after + x.size, V(number_traits<V>::constant(total[s])));
+  }
+  template <class V>
+  RLHF_HD RLHF_INLINE void place(std::int64_t, std::int64_t i, const token<V>& x, const V& weight) const {
+    store(out, i, select(x.in, weight, V(number_traits<V>::constant(0))));
+  }
   template <class V, class Scan>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, Scan& scan) const {
-    const V zero(number_traits<V>::constant(0)), one(number_traits<V>::constant(1));
-    const mask_t<V> in = load_mask<V>(mask, i);
-    const V a = select(in, abs(load<V>(advantage, i)), zero);
-    const V after = scan.exclusive(0, one, a);
-    const V follows = how.inclusive ? after : after + a;
-    store(out, i, select(in, how(follows, V(number_traits<V>::constant(total[s]))), zero));
+    const token<V> x = fetch<V>(i);
+    place<V>(s, i, x, solve<V>(s, x, scan));
   }
 };
 

@@ -60,6 +60,16 @@ struct block_group {
     x.x = before;
     return all;
   }
+  template <class X>
+  [[nodiscard]] __device__ __forceinline__ X shift(per<X>& x, const X& before) const {
+    __shared__ X all[Width];
+    all[threadIdx.x] = x.x;
+    __syncthreads();
+    const X last = all[Width - 1];
+    x.x = threadIdx.x == 0 ? before : all[threadIdx.x - 1];
+    __syncthreads();
+    return last;
+  }
 };
 
 /// `Width` neighbouring threads of a warp, Width a power of 2 up to 32.
@@ -94,6 +104,13 @@ struct warp_group {
     barrier();
     x.x = before;
     return all;
+  }
+  template <class X>
+  [[nodiscard]] __device__ __forceinline__ X shift(per<X>& x, const X& before) const {
+    const X last = cub::ShuffleIndex<Width>(x.x, Width - 1, members());
+    const X other = cub::ShuffleUp<Width>(x.x, 1, 0, members());
+    x.x = lane() == 0 ? before : other;
+    return last;
   }
 
  private:

@@ -56,7 +56,7 @@ class team_backend : public Executor {
     if constexpr (requires { kernel.unit_stride(); }) {
       const launch::scan_plan plan =
           launch::plan_scan(sequences.sequences, sequences.tokens, team_detail::sequence_walk<Kernel>::share_of_thread);
-      const team_detail::scan_body<Kernel, space> body{kernel, sequences};
+      const team_detail::scan_body<Kernel, space> body{kernel, sequences, team_detail::walks_shares(kernel)};
       if (plan.width == 32) return each_sequence<32>(name, sequences, body);
       if (plan.chunks == 1) return each_sequence<launch::block_threads>(name, sequences, body);
       return scan_in_chunks(sequences, kernel, plan.chunks);
@@ -107,22 +107,20 @@ class team_backend : public Executor {
     constexpr const char* name = "segment_scan";
     using T = typename Kernel::scalar;
     using namespace team_detail;
+    constexpr int passes = recurrences<Kernel>::passes();
     const std::int64_t parts = sequences.sequences * chunks;
-    auto maps = this->template scratch<affine_maps<T, Kernel::scans>>(parts);
-    auto into = this->template scratch<carried<T, Kernel::scans>>(parts);
-    if (maps.data() == nullptr || into.data() == nullptr) return remark::memory(name);
-    chain_chunks<Kernel, space> chain{kernel, sequences, chunks, nullptr, into.data()};
-    if (auto s = each_sequence<1>(name, sequences, chain); !s) return s;
-    chain.map = maps.data();
-    for (int pass = 0; pass < scan_depth<Kernel>(); ++pass) {
+    auto found = this->template scratch<affine_maps<T, Kernel::scans>>(passes * parts);
+    auto shifted = this->template scratch<carried<T, Kernel::scans>>(recurrences<Kernel>::shifts > 0 ? parts : 1);
+    if (found.data() == nullptr || shifted.data() == nullptr) return remark::memory(name);
+    const chunk_maps<Kernel> maps{found.data(), shifted.data(), chunks, parts};
+    const bool shares = walks_shares(kernel);
+    for (int pass = 0; pass < passes; ++pass)
       if (auto s = this->template launch<launch::block_threads>(
-              name, parts, scan_chunks_body<Kernel, space, false>{kernel, sequences, chunks, maps.data(), into.data()});
+              name, parts, scan_chunks_body<Kernel, space, false>{kernel, sequences, shares, maps, pass});
           !s)
         return s;
-      if (auto s = each_sequence<1>(name, sequences, chain); !s) return s;
-    }
     return this->template launch<launch::block_threads>(
-        name, parts, scan_chunks_body<Kernel, space, true>{kernel, sequences, chunks, nullptr, into.data()});
+        name, parts, scan_chunks_body<Kernel, space, true>{kernel, sequences, shares, maps, passes});
   }
 };
 

@@ -16,6 +16,7 @@ namespace rlhf::inline v1 {
 /// - `fold(x, merge)`: the x of all threads merged in the order of the threads, by a fixed tree; known to all threads.
 /// - `scan(x, identity, compose)`: each x[t] becomes compose of all x[u] with u < t, and the result is that of all threads;
 ///   `compose(earlier, later)` need not commute.
+/// - `shift(x, before)`: each x[t] becomes x[t - 1], x[0] becomes `before`, and the result is what the last thread had.
 /// - `once(f)`: `f()` by one thread, without waiting.
 /// `Tag` keeps the code of translation units with different -m flags apart.
 template <int Width, class Tag = void>
@@ -51,6 +52,13 @@ struct serial_group {
       before = compose(before, mine);
     }
     return before;
+  }
+  template <class X>
+  [[nodiscard]] RLHF_HD RLHF_INLINE X shift(per<X>& x, const X& before) const {
+    const X last = x[Width - 1];
+    for (int t = Width - 1; t > 0; --t) x[t] = x[t - 1];
+    x[0] = before;
+    return last;
   }
 };
 

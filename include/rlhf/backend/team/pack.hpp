@@ -39,7 +39,8 @@ struct pack_mask {
 enum class access {
   any,      ///< at any address: in one piece where that is aligned, else one by one
   aligned,  ///< in one piece; whoever walks has seen to it
-  dry       ///< as `any`, but stores write nothing: a kernel is run only for what it passes to a scan
+  paired,  ///< aligned, 32 bytes a thread; its neighbour 2k or 2k + 1 has the next 32 and works with it, the even one the later
+  dry  ///< as `any`, but stores write nothing: a kernel is run only for what it passes to a scan
 };
 
 /// `N` elements of `T`, computed one by one: a number of the library, on the host and in kernels alike.
@@ -231,6 +232,38 @@ struct pieces {
   static constexpr unsigned count = sizeof(Words) / sizeof(vector);
   vector piece[count];
 };
+
+// Two neighbouring threads with 32 bytes each, the odd one's first. A thread's loads and stores are of 16 bytes at most, and one
+// that takes the halves of its own 32 leaves, at each, half of every sector of memory untouched. So both take the first 32
+// bytes together and then the second 32, and hand one another what is the other's.
+struct halves {
+  uint4 first, second;
+};
+[[nodiscard]] __device__ __forceinline__ uint4 of_the_other(uint4 mine) {
+  const unsigned both = 3u << (threadIdx.x % 32 / 2 * 2);
+  return {__shfl_xor_sync(both, mine.x, 1), __shfl_xor_sync(both, mine.y, 1), __shfl_xor_sync(both, mine.z, 1),
+          __shfl_xor_sync(both, mine.w, 1)};
+}
+[[nodiscard]] __device__ __forceinline__ uint4 either(bool one, uint4 a, uint4 b) {
+  return {one ? a.x : b.x, one ? a.y : b.y, one ? a.z : b.z, one ? a.w : b.w};
+}
+template <class Words, class S>
+[[nodiscard]] __device__ __forceinline__ Words read_paired(const S* p) {
+  const bool later = threadIdx.x % 2 == 0;
+  const auto* q = reinterpret_cast<const uint4*>(p) - (later ? 1 : 0);
+  const uint4 first = q[0], second = q[2];
+  const uint4 got = of_the_other(either(later, first, second));
+  return __builtin_bit_cast(Words, halves{either(later, got, first), either(later, second, got)});
+}
+template <class S, class Words>
+__device__ __forceinline__ void write_paired(S* p, const Words& w) {
+  const bool later = threadIdx.x % 2 == 0;
+  const auto mine = __builtin_bit_cast(halves, w);
+  const uint4 got = of_the_other(either(later, mine.first, mine.second));
+  auto* q = reinterpret_cast<uint4*>(p) - (later ? 1 : 0);
+  store_piece(q, either(later, got, mine.first));
+  store_piece(q + 2, either(later, mine.second, got));
+}
 #endif
 
 template <class Words, class S>
@@ -261,13 +294,13 @@ RLHF_HD RLHF_INLINE void widen(const words<S, N>& w, T (&x)[static_cast<unsigned
 #if defined(__CUDA_ARCH__)
   if constexpr (std::is_same_v<S, bfloat16> && std::is_same_v<T, float> && N % 2 == 0) {
     // Both halves of a register by one instruction each: the upper one is a float with the lower one cleared.
-    struct halves {
+    struct registers {
       std::uint32_t pair[static_cast<unsigned>(N / 2)];
     };
-    const auto h = __builtin_bit_cast(halves, w);
+    const auto both = __builtin_bit_cast(registers, w);
     for (int k = 0; k < N / 2; ++k) {
-      x[2 * k] = __uint_as_float(h.pair[k] << 16);
-      x[2 * k + 1] = __uint_as_float(h.pair[k] & 0xffff0000u);
+      x[2 * k] = __uint_as_float(both.pair[k] << 16);
+      x[2 * k + 1] = __uint_as_float(both.pair[k] & 0xffff0000u);
     }
     return;
   }
@@ -286,7 +319,7 @@ struct memory_traits<pack<T, N, How>> {
   static RLHF_HD RLHF_INLINE P load(const S* p) {
     P x;
     if (in_one_piece(p)) {
-      pack_detail::widen<T, S, N>(pack_detail::read<pack_detail::words<S, N>>(p), x.v);
+      pack_detail::widen<T, S, N>(read(p), x.v);
     } else {
       for (int j = 0; j < N; ++j) x.v[j] = memory_traits<T>::load(p + j);
     }
@@ -298,7 +331,7 @@ struct memory_traits<pack<T, N, How>> {
       if (in_one_piece(p)) {
         pack_detail::words<S, N> w;
         for (int j = 0; j < N; ++j) memory_traits<T>::store(w.s + j, x.v[j]);
-        pack_detail::write(p, w);
+        write(p, w);
       } else {
         for (int j = 0; j < N; ++j) memory_traits<T>::store(p + j, x.v[j]);
       }
@@ -318,7 +351,23 @@ struct memory_traits<pack<T, N, How>> {
  private:
   template <class S>
   [[nodiscard]] static RLHF_HD RLHF_INLINE bool in_one_piece(const S* p) {
-    return How == access::aligned || pack_detail::aligned<S, N>(p);
+    return How == access::aligned || How == access::paired || pack_detail::aligned<S, N>(p);
+  }
+  template <class S>
+  static constexpr bool halved = How == access::paired && sizeof(S) * static_cast<unsigned>(N) == 32;
+  template <class S>
+  [[nodiscard]] static RLHF_HD RLHF_INLINE pack_detail::words<S, N> read(const S* p) {
+#if defined(__CUDA_ARCH__)
+    if constexpr (halved<S>) return pack_detail::read_paired<pack_detail::words<S, N>>(p);
+#endif
+    return pack_detail::read<pack_detail::words<S, N>>(p);
+  }
+  template <class S>
+  static RLHF_HD RLHF_INLINE void write(S* p, const pack_detail::words<S, N>& w) {
+#if defined(__CUDA_ARCH__)
+    if constexpr (halved<S>) return pack_detail::write_paired(p, w);
+#endif
+    pack_detail::write(p, w);
   }
 };
 
