@@ -27,6 +27,8 @@ struct any_scan {
 
   static constexpr unsigned reads = 0;
   static constexpr int scans = rlhf::gae::scans;
+  /// Those of gae: the others have one recurrence, which reads no other.
+  [[nodiscard]] static RLHF_HD constexpr int level(int k) { return rlhf::gae::level(k); }
   [[nodiscard]] constexpr rlhf::status check() const {
     return which == kind::gae ? gae.check() : which == kind::discounted ? discounted.check() : rlhf::status{};
   }

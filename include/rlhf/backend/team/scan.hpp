@@ -135,7 +135,8 @@ struct thread_scan {
   template <class V>
   [[nodiscard]] RLHF_HD RLHF_INLINE V next(int k, const V& x) {
     static_assert(all::shifts > 0,
-                  "rlhf: a kernel that calls scan.next(k, x) must say so: static int level(int k) is -1");
+                  "rlhf: a kernel, or estimator, that calls scan.next(k, x) has a member `static int level(int k)` "
+                  "that is -1 for it");
     using lane = lanes_of_number<V>;
     V y;
     for (int j = lane::size - 1; j >= 0; --j) {
