@@ -71,18 +71,35 @@ struct recurrences {
   [[nodiscard]] RLHF_HD static constexpr bool found(int k, int pass) {
     return leveled ? level(k) == pass : pass >= 0 && pass < passes();
   }
-  /// Its place among those that are found in that pass.
-  [[nodiscard]] RLHF_HD static constexpr int place(int k, int pass) {
-    int before = 0;
-    for (int j = 0; j < k; ++j) before += found(j, pass) ? 1 : 0;
-    return before;
+  [[nodiscard]] RLHF_HD static constexpr int count(int pass) {
+    int n = 0;
+    for (int k = 0; k < Kernel::scans; ++k) n += found(k, pass) ? 1 : 0;
+    return n;
   }
-  [[nodiscard]] RLHF_HD static constexpr int count(int pass) { return place(Kernel::scans, pass); }
+  /// Its place among those that are found in that pass.
+  template <int Pass>
+  [[nodiscard]] RLHF_HD static constexpr int place(int k) {
+    constexpr std::uint64_t all = places(Pass);
+    return static_cast<int>(all >> (4 * k) & 15);
+  }
   /// The pass that knows most of it before `pass`; negative where none does.
   [[nodiscard]] RLHF_HD static constexpr int known(int k, int pass) {
     return !leveled ? pass - 1 : level(k) < pass ? level(k) : -1;
   }
   static constexpr int shifts = count(-1);
+
+ private:
+  // Four bits each: a compiler for devices sees through a shift by a constant at once, through a loop too late to keep arrays
+  // of carries in registers.
+  [[nodiscard]] RLHF_HD static constexpr std::uint64_t places(int pass) {
+    static_assert(Kernel::scans <= 16);
+    std::uint64_t all = 0, next = 0;
+    for (int k = 0; k < Kernel::scans; ++k) {
+      all |= next << (4 * k);
+      next += found(k, pass) ? 1u : 0u;
+    }
+    return all;
+  }
 };
 
 template <class V>
@@ -143,7 +160,7 @@ struct thread_scan {
       lane::at(y, j) = carry.y[k];
       carry.y[k] = lane::at(x, j);
     }
-    if constexpr (Pass == -1) first.y[all::place(k, Pass)] = carry.y[k];
+    if constexpr (Pass == -1) first.y[all::template place<Pass>(k)] = carry.y[k];
     return y;
   }
 
@@ -152,7 +169,7 @@ struct thread_scan {
     const affine<T> one{a, b};
     carry.y[k] = one(carry.y[k]);
     if (all::found(k, Pass)) {
-      const int at = all::place(k, Pass);
+      const int at = all::template place<Pass>(k);
       const affine<T> both = one.after({map.a[at], map.b[at]});
       map.a[at] = both.a;
       map.b[at] = both.b;
@@ -253,7 +270,7 @@ struct sequence_walk {
   template <class X>
   RLHF_HD RLHF_INLINE static void set_shifts(const X& from, carries& to) {
     for (int k = 0; k < K; ++k)
-      if (all_of::found(k, -1)) to.y[k] = from.y[all_of::place(k, -1)];
+      if (all_of::found(k, -1)) to.y[k] = from.y[all_of::template place<-1>(k)];
   }
   template <class Tile>
   RLHF_HD RLHF_INLINE void shift(Tile& now, carries& carry) const {
@@ -271,7 +288,7 @@ struct sequence_walk {
       });
       shifted before;
       for (int k = 0; k < K; ++k)
-        if (all_of::found(k, -1)) before.y[all_of::place(k, -1)] = carry.y[k];
+        if (all_of::found(k, -1)) before.y[all_of::template place<-1>(k)] = carry.y[k];
       const shifted last = now.group.shift(x, before);
       now.group.run([&](int t) { set_shifts(x[t], now.in[t]); });
       set_shifts(last, carry);
@@ -292,11 +309,11 @@ struct sequence_walk {
       const maps all = now.group.scan(map, maps::identity(), compose_maps<T, scan_type::K>{});
       now.group.run([&](int t) {
         for (int k = 0; k < K; ++k)
-          if (all_of::found(k, Pass)) now.in[t].y[k] = map[t](all_of::place(k, Pass), carry.y[k]);
+          if (all_of::found(k, Pass)) now.in[t].y[k] = map[t](all_of::template place<Pass>(k), carry.y[k]);
       });
       for (int k = 0; k < K; ++k) {
         if (!all_of::found(k, Pass)) continue;
-        const int at = all_of::place(k, Pass);
+        const int at = all_of::template place<Pass>(k);
         if (!Store && Pass == last_pass) {
           const affine<T> both = affine<T>{all.a[at], all.b[at]}.after({found.a[k], found.b[k]});
           found.a[k] = both.a;
@@ -374,19 +391,23 @@ struct chunk_maps {
 
   /// What comes into chunk c of sequence s, as far as the passes before `pass` know: the maps of the chunks that are walked
   /// before it, one after the other.
+  template <int k = 0>
   RLHF_HD RLHF_INLINE void come_into(std::int64_t s, std::int64_t c, int pass, carried<T, K>& carry) const {
     constexpr int some = 8;  // loads on their way together
-    for (int k = 0; k < K; ++k) {
-      const int known = recurrences<Kernel>::known(k, pass);
-      if (known < 0) continue;
-      const affine_maps<T, K>* const of = map + known * parts + s * chunks;
-      for (std::int64_t at = 0; at < c; at += some) {
-        affine<T> one[some];
-        for (int j = 0; j < some; ++j)
-          if (at + j < c) one[j] = {of[at + j].a[k], of[at + j].b[k]};
-        for (int j = 0; j < some; ++j)
-          if (at + j < c) carry.y[k] = one[j](carry.y[k]);
+    if constexpr (k < K) {
+      if (const int known = recurrences<Kernel>::known(k, pass); known >= 0) {
+        const affine_maps<T, K>* const of = map + known * parts + s * chunks;
+        T y = carry.y[k];
+        for (std::int64_t at = 0; at < c; at += some) {
+          affine<T> one[some];
+          for (int j = 0; j < some; ++j)
+            one[j] = at + j < c ? affine<T>{of[at + j].a[k], of[at + j].b[k]} : affine<T>{T(0), T(0)};
+          for (int j = 0; j < some; ++j)
+            if (at + j < c) y = one[j](y);
+        }
+        carry.y[k] = y;
       }
+      come_into<k + 1>(s, c, pass, carry);
     }
   }
 };
