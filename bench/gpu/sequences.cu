@@ -12,20 +12,22 @@ namespace {
 using rlhf::cuda_space;
 
 void add_gae(contests& all, device& d, const char* name, const rlhf::layout<cuda_space>& sequences,
-             const std::shared_ptr<array<std::int64_t>>& offsets) {
+             const std::shared_ptr<array<std::int64_t>>& offsets,
+             const std::shared_ptr<array<std::uint8_t>>& valid = nullptr) {
   const std::int64_t n = sequences.tokens;
+  const rlhf::mask_view<cuda_space> mask = valid ? valid->input() : rlhf::mask_view<cuda_space>{};
   const array<float> reward(n, -1, 1, 4), value(n, -1, 1, 5), advantage(n), returns(n);
   all.push_back(
       {std::string("gpu/gae/") + name,
        ceiling::copy,
-       4.0 * static_cast<double>(n) * sizeof(float),
+       static_cast<double>(n) * (4.0 * sizeof(float) + (mask ? 1 : 0)),
        0,
        0.80,
        [=, &d] {
-         static_cast<void>(offsets);  // kept for the layout
+         static_cast<void>(offsets), static_cast<void>(valid);  // kept for the layout and the mask
          require(rlhf::advantage_estimate{rlhf::gae{}}(
              d.backend, sequences,
-             rlhf::advantage_inputs<float, cuda_space>{.reward = reward.input(), .value = value.input()},
+             rlhf::advantage_inputs<float, cuda_space>{.reward = reward.input(), .value = value.input(), .mask = mask},
              rlhf::advantage_outputs<float, cuda_space>{.advantage = advantage.view(), .returns = returns.view()}));
        },
        {},
@@ -42,6 +44,11 @@ void add_sequences(contests& all, device& d, std::int64_t divisor) {
     return rlhf::layout<cuda_space>{nullptr, rows, width, rows * width};
   };
   add_gae(all, d, "512x4096", padded(512 / divisor, 4096), nullptr);
+  // The same with every seventh token outside the mask.
+  std::vector<std::uint8_t> valid(static_cast<std::size_t>(512 / divisor * 4096));
+  for (std::size_t i = 0; i < valid.size(); ++i) valid[i] = i % 7 != 0;
+  const auto mask = std::make_shared<array<std::uint8_t>>(valid);
+  add_gae(all, d, "512x4096_mask", padded(512 / divisor, 4096), nullptr, mask);
   add_gae(all, d, "8x131072", padded(8, 131072 / divisor), nullptr);
   std::vector<std::int64_t> ends{0};
   const std::int64_t ragged = 65536 / divisor;

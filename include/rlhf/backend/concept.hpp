@@ -19,7 +19,13 @@ namespace rlhf::inline v1 {
 /// Optional members of any kernel:
 ///   `void prepare()`            called once on a private copy before it walks: read cells of earlier passes here;
 ///   `bool unit_stride() const`  may SIMD lanes walk it? Without the member: never, one element at a time;
-///   `static int depth`          of a scan kernel: recurrences that read one another's results, at most (else: all of them);
+///   `static int level(int k)`   of a scan kernel: -1 where recurrence k is `scan.next` of what reads no recurrence, 0 where it
+///                               reads none or only such, one more than the highest level it reads elsewhere. Without the
+///                               member any may read any other, and there is no `scan.next` on a device;
+///   `fetch`, `solve`, `place`, `aligned`  of a scan kernel that lanes may walk: its call in three steps, so that a device may
+///                               read once and solve several times: `place<V>(s, i, x, solve<V>(s, x, scan))`, with x of
+///                               `fetch<V>(i)`, does what the call does; `bool aligned() const`: does every view begin at a
+///                               multiple of 16 bytes?
 ///   `columns() const`           of a row kernel: about how long a row is;
 ///   `nanoseconds() const`       of a row kernel without sums: about how long one thread takes for a row, where that is long;
 ///   `static int resident`       how many blocks of 256 threads a device's processor should hold (else 2): a bound on registers.
@@ -83,7 +89,7 @@ struct probe_once {
 ///   `finish(sequence, totals)` once.
 /// - `segment_scan(layout, kernel)`: per sequence from its last element to its first, `operator()<V>(sequence, i, scan)`,
 ///   where `scan.inclusive(k, a, b)` is y_i = b_i + a_i y_{i+1}, `scan.exclusive(k, a, b)` is y_{i+1} of the same recurrence,
-///   and `scan.next(k, x)` is x_{i+1}; beyond the end each is `kernel.initial(sequence, k)`. One k for each call site.
+///   and `scan.next(k, x)` is x_{i+1}; beyond the end each is `kernel.initial(sequence, k)`. One k for each call site that runs.
 /// - `rows(n, kernel, totals)`: a team per row, `operator()(row, team, accumulator)`, where `team.each(n, f)` calls
 ///   `f.template operator()<V>(j)`, `team.reduce<State>(n, f, start)` gives the `State<scalar>` of all
 ///   `f.template operator()<V>(j)`, and `team.one(f)` calls `f()` once, after all that came before. State is a plain struct
