@@ -289,22 +289,24 @@ RLHF_HD RLHF_INLINE void write(S* p, const Words& w) {
 #endif
 }
 
+#if defined(__CUDA_ARCH__)
+/// Both bfloat16 of a register by one instruction each: the upper one is a float with the lower one cleared.
+template <int N>
+__device__ __forceinline__ void widen(const words<bfloat16, N>& w, float (&x)[static_cast<unsigned>(N)])
+  requires(N % 2 == 0)
+{
+  struct registers {
+    std::uint32_t pair[static_cast<unsigned>(N / 2)];
+  };
+  const auto both = __builtin_bit_cast(registers, w);
+  for (int k = 0; k < N / 2; ++k) {
+    x[2 * k] = __uint_as_float(both.pair[k] << 16);
+    x[2 * k + 1] = __uint_as_float(both.pair[k] & 0xffff0000u);
+  }
+}
+#endif
 template <class T, class S, int N>
 RLHF_HD RLHF_INLINE void widen(const words<S, N>& w, T (&x)[static_cast<unsigned>(N)]) {
-#if defined(__CUDA_ARCH__)
-  if constexpr (std::is_same_v<S, bfloat16> && std::is_same_v<T, float> && N % 2 == 0) {
-    // Both halves of a register by one instruction each: the upper one is a float with the lower one cleared.
-    struct registers {
-      std::uint32_t pair[static_cast<unsigned>(N / 2)];
-    };
-    const auto both = __builtin_bit_cast(registers, w);
-    for (int k = 0; k < N / 2; ++k) {
-      x[2 * k] = __uint_as_float(both.pair[k] << 16);
-      x[2 * k + 1] = __uint_as_float(both.pair[k] & 0xffff0000u);
-    }
-    return;
-  }
-#endif
   for (int j = 0; j < N; ++j) x[j] = memory_traits<T>::load(w.s + j);
 }
 
@@ -319,7 +321,7 @@ struct memory_traits<pack<T, N, How>> {
   static RLHF_HD RLHF_INLINE P load(const S* p) {
     P x;
     if (in_one_piece(p)) {
-      pack_detail::widen<T, S, N>(read(p), x.v);
+      pack_detail::widen(read(p), x.v);
     } else {
       for (int j = 0; j < N; ++j) x.v[j] = memory_traits<T>::load(p + j);
     }
