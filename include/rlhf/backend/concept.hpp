@@ -19,13 +19,13 @@ namespace rlhf::inline v1 {
 /// Optional members of any kernel:
 ///   `void prepare()`            called once on a private copy before it walks: read cells of earlier passes here;
 ///   `bool unit_stride() const`  may SIMD lanes walk it? Without the member: never, one element at a time;
+///   `bool aligned() const`      with unit strides, do all arrays begin at multiples of 16 bytes? (begins_aligned)
 ///   `static int level(int k)`   of a scan kernel: -1 where recurrence k is `scan.next` of what reads no recurrence, 0 where it
 ///                               reads none or only such, one more than the highest level it reads elsewhere. Without the
 ///                               member any may read any other, and there is no `scan.next` on a device;
-///   `fetch`, `solve`, `place`, `aligned`  of a scan kernel that lanes may walk: its call in three steps, so that a device may
-///                               read once and solve several times: `place<V>(s, i, x, solve<V>(s, x, scan))`, with x of
-///                               `fetch<V>(i)`, does what the call does; `bool aligned() const`: does every view begin at a
-///                               multiple of 16 bytes?
+///   `fetch`, `solve`, `place`   of a scan kernel that lanes may walk: its call in three steps, so that a device may read once
+///                               and solve several times: `place<V>(s, i, x, solve<V>(s, x, scan))`, with x of
+///                               `fetch<V>(i)`, does what the call does;
 ///   `columns() const`           of a row kernel: about how long a row is;
 ///   `nanoseconds() const`       of a row kernel without sums: about how long one thread takes for a row, where that is long;
 ///   `static int resident`       how many blocks of 256 threads a device's processor should hold (else 2): a bound on registers.

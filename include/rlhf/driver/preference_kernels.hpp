@@ -117,43 +117,72 @@ struct mark_positions {
   }
 };
 
-/// Sums a side's tokens into its responses, and keeps each token's slope for the way back.
+/// Does every token reach the sum of its response with slope 1? (`unit_slope`; a reduction that does not say: no.)
+template <class Reduction>
+[[nodiscard]] RLHF_HD constexpr bool has_unit_slope() {
+  if constexpr (requires { requires Reduction::unit_slope; })
+    return true;
+  else
+    return false;
+}
+
+/// The valid tokens of a side's responses: what was counted, or what the layout says where there is no mask.
+template <class Space>
+struct response_lengths {
+  layout<Space> sequences;
+  bool masked;
+  [[nodiscard]] RLHF_HD RLHF_INLINE double operator()(std::int64_t s, double counted) const {
+    const segment range = sequences[s];
+    return masked ? counted : static_cast<double>(range.end - range.begin);
+  }
+};
+
+/// Sums a side's tokens into its responses, counts them, and keeps each token's slope for the way back.
 template <class T, class Space, class Reduction>
 struct sum_responses {
   using scalar = compute_t<T>;
-  static constexpr int sums = 3, maxima = 0;
+  static constexpr int sums = 4, maxima = 0;
   Reduction reduction;
   response_tokens<T, Space> side;
   const scalar* position;  // null where the reduction does not ask
   const scalar* shorter;   // [tokens]
-  scalar* slope;
+  scalar* slope;           // null where it is 1
   T* logp;
   T* ref_logp;
   T* plain;
+  T* length;
   [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(side.logp) && rlhf::unit_stride(side.ref_logp) && rlhf::unit_stride(side.mask);
   }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
+    return !Reduction::needs_position && has_unit_slope<Reduction>() && begins_aligned(side.logp) &&
+           begins_aligned(side.ref_logp) && begins_aligned(side.mask);
+  }
   template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 3, 0>& acc) const {
-    const V zero(number_traits<V>::constant(0));
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 4, 0>& acc) const {
+    const V zero(number_traits<V>::constant(0)), one(number_traits<V>::constant(1));
     const mask_t<V> in = load_mask<V>(side.mask, i);
     response_token<dual<V, 1>> t;
     t.logp = dual<V, 1>::variable(load<V>(side.logp, i), 0);
     t.ref_logp = load_or<V>(side.ref_logp, i, 0);
-    if (position != nullptr) {
+    if constexpr (Reduction::needs_position) {
       t.position = memory_traits<V>::load(position + i);
       t.shorter = memory_traits<V>::load(shorter + i);
     }
     const contribution<dual<V, 1>> c = reduction(t);
     acc.sum[0] = acc.sum[0] + select(in, c.logp.value, zero);
     acc.sum[1] = acc.sum[1] + select(in, c.ref_logp, zero);
-    acc.sum[2] = acc.sum[2] + select(in, t.logp.value, zero);
-    memory_traits<V>::store(slope + i, select(in, c.logp.partial[0], zero));
+    if constexpr (!has_unit_slope<Reduction>()) {
+      acc.sum[2] = acc.sum[2] + select(in, t.logp.value, zero);
+      memory_traits<V>::store(slope + i, select(in, c.logp.partial[0], zero));
+    }
+    if (side.mask) acc.sum[3] = acc.sum[3] + select(in, one, zero);
   }
-  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<3>& found) const {
+  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<4>& found) const {
     logp[s] = static_cast<T>(found.sum[0]);
     ref_logp[s] = static_cast<T>(found.sum[1]);
-    plain[s] = static_cast<T>(found.sum[2]);
+    plain[s] = static_cast<T>(found.sum[has_unit_slope<Reduction>() ? 0 : 2]);
+    length[s] = static_cast<T>(response_lengths<Space>{side.sequences, static_cast<bool>(side.mask)}(s, found.sum[3]));
   }
 };
 
@@ -163,35 +192,72 @@ struct spread_gradient {
   using scalar = compute_t<T>;
   static constexpr int sums = 0, maxima = 0;
   const T* per_pair;
-  const T* nll;  // null without the term
-  const scalar* slope;
+  const T* nll;         // null without the term
+  const scalar* slope;  // null where it is 1
   mask_view<Space> mask;
   view<T, 1, Space> gradient;
   [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(mask) && rlhf::unit_stride(gradient);
   }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
+    return slope == nullptr && begins_aligned(mask) && begins_aligned(gradient);
+  }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, accumulator<V, 0, 0>&) const {
     const V zero(number_traits<V>::constant(0));
-    V g = V(number_traits<V>::constant(static_cast<double>(per_pair[s]))) * memory_traits<V>::load(slope + i);
-    if (nll != nullptr) g = g + V(number_traits<V>::constant(static_cast<double>(nll[s])));
+    V g(static_cast<scalar>(per_pair[s]));
+    if (slope != nullptr) g = g * memory_traits<V>::load(slope + i);
+    if (nll != nullptr) g = g + V(static_cast<scalar>(nll[s]));
     store(gradient, i, select(load_mask<V>(mask, i), g, zero));
   }
 };
 
-template <class T>
+/// The same kernel over two sides of one padded shape, the second one's elements and sequences after the first one's: one launch.
+template <class Kernel>
+struct two_sides {
+  using scalar = typename Kernel::scalar;
+  static constexpr int sums = Kernel::sums, maxima = Kernel::maxima;
+  Kernel first, second;
+  std::int64_t elements, sequences;  ///< of the first side
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const { return first.unit_stride() && second.unit_stride(); }
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
+    return elements % 16 == 0 && first.aligned() && second.aligned();
+  }
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, sums, maxima>& acc) const {
+    if (i < elements)
+      first.template operator()<V>(i, acc);
+    else
+      second.template operator()<V>(i - elements, acc);
+  }
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, accumulator<V, sums, maxima>& acc) const {
+    if (i < elements)
+      first.template operator()<V>(s, i, acc);
+    else
+      second.template operator()<V>(s - sequences, i - elements, acc);
+  }
+  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<sums, maxima>& found) const {
+    if (s < sequences)
+      first.finish(s, found);
+    else
+      second.finish(s - sequences, found);
+  }
+};
+
+/// The lengths of both sides, before their tokens are summed: for reductions that ask where a token stands.
+template <class Space>
 struct write_lengths {
   using scalar = double;
   static constexpr int sums = 0, maxima = 0;
-  const double* chosen;
-  const double* rejected;
-  T* chosen_length;
-  T* rejected_length;
+  response_lengths<Space> chosen_length, rejected_length;
+  double* chosen;  // counted where there is a mask
+  double* rejected;
   double* shorter;
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 0, 0>&) const {
-    chosen_length[i] = static_cast<T>(chosen[i]);
-    rejected_length[i] = static_cast<T>(rejected[i]);
+    chosen[i] = chosen_length(i, chosen[i]);
+    rejected[i] = rejected_length(i, rejected[i]);
     shorter[i] = chosen[i] < rejected[i] ? chosen[i] : rejected[i];
   }
 };

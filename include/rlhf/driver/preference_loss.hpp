@@ -12,7 +12,8 @@ namespace rlhf::inline v1 {
 /// Shapes: [pairs], or the token layouts of the two sides (both with as many sequences as there are pairs). Masked pairs and
 /// tokens: inputs may be anything, outputs are exactly 0. A response without tokens has log-probability 0.
 /// Empty: loss 0, `errc::empty_mask`. Errors: null, shape, argument, memory, before anything is written.
-/// Cost: one pass over the pairs (two with per-pair rewards or the NLL term); for tokens, two passes over each side.
+/// Cost: one pass over the pairs (two with per-pair rewards or the NLL term); for tokens, two passes over each side (five where
+/// the reduction asks for positions). Sides that are padded alike are walked together.
 template <class Objective, class Aggregate = batch_mean, class Reduction = sum_of_tokens>
 struct preference_loss {
   Objective objective;
@@ -64,36 +65,35 @@ struct preference_loss {
 
     // [pairs]: chosen, rejected, their references, plain sums, lengths, gradients, NLL gradient.
     auto sums = be.template scratch<T>(11 * pairs);
-    auto counts = be.template scratch<double>(3 * pairs);
-    const std::int64_t slots = in.chosen.sequences.tokens + in.rejected.sequences.tokens;
-    auto slopes = be.template scratch<scalar>(slots);
+    constexpr bool unit_slope = has_unit_slope<Reduction>();
+    const std::int64_t first = in.chosen.sequences.tokens, slots = first + in.rejected.sequences.tokens;
+    auto slopes = be.template scratch<scalar>(unit_slope ? 0 : slots);
     auto positions = be.template scratch<scalar>(Reduction::needs_position ? 2 * slots : 0);
-    if (!sums.data() || !counts.data() || !slopes.data() || !positions.data()) return remark::memory(name);
+    auto counts = be.template scratch<double>(Reduction::needs_position ? 3 * pairs : 0);
+    if (!sums.data() || !slopes.data() || !positions.data() || !counts.data()) return remark::memory(name);
     const auto column = [&](int k) { return sums.data() + k * pairs; };
     const auto as_view = [&](int k) { return view<T, 1, Space>(column(k), pairs); };
+    scalar* const chosen_slopes = unit_slope ? nullptr : slopes.data();
+    scalar* const rejected_slopes = unit_slope ? nullptr : slopes.data() + first;
 
-    using weights_detail::count_valid;
-    if (auto s = be.segment_reduce(in.chosen.sequences, count_valid<scalar, Space>{in.chosen.mask, counts.data()}); !s)
-      return s;
-    if (auto s = be.segment_reduce(in.rejected.sequences,
-                                   count_valid<scalar, Space>{in.rejected.mask, counts.data() + pairs});
-        !s)
-      return s;
-    if (auto s = be.map(
-            pairs,
-            write_lengths<T>{counts.data(), counts.data() + pairs, column(6), column(7), counts.data() + 2 * pairs},
-            nullptr);
-        !s)
-      return s;
-    if (auto s = sum_side(be, in.chosen, pairs, counts.data(), counts.data() + 2 * pairs, slopes.data(),
-                          positions.data(), column(0), column(2), column(4));
-        !s)
-      return s;
-    scalar* const rejected_slopes = slopes.data() + in.chosen.sequences.tokens;
-    if (auto s = sum_side(be, in.rejected, pairs, counts.data() + pairs, counts.data() + 2 * pairs, rejected_slopes,
-                          positions.data(), column(1), column(3), column(5));
-        !s)
-      return s;
+    using summing = sum_responses<T, Space, Reduction>;
+    summing chosen{reduction, in.chosen, nullptr, nullptr, chosen_slopes, column(0), column(2), column(4), column(6)};
+    summing rejected{reduction, in.rejected, nullptr,   nullptr,  rejected_slopes,
+                     column(1), column(3),   column(5), column(7)};
+    if constexpr (Reduction::needs_position) {
+      chosen.position = positions.data();
+      chosen.shorter = chosen.position + first;
+      rejected.position = chosen.position + 2 * first;
+      rejected.shorter = chosen.position + first + slots;
+      if (auto s = place_tokens(be, in, counts.data(), positions.data()); !s) return s;
+    }
+    const layout<Space> both = both_of(in.chosen.sequences, in.rejected.sequences);
+    if (both.sequences > 0) {
+      if (auto s = be.segment_reduce(both, two_sides<summing>{chosen, rejected, first, pairs}); !s) return s;
+    } else {
+      if (auto s = be.segment_reduce(in.chosen.sequences, chosen); !s) return s;
+      if (auto s = be.segment_reduce(in.rejected.sequences, rejected); !s) return s;
+    }
 
     pair_inputs<T, Space> summed;
     summed.chosen = as_view(0);
@@ -118,21 +118,19 @@ struct preference_loss {
     const status done = run(be, summed, per_pair, view<const T, 1, Space>(as_view(4)), as_view(10));
     if (!done && done.code != errc::empty_mask) return done;
 
-    const T* const nll_gradient = nll.weight != 0 ? column(10) : nullptr;
+    using spreading = spread_gradient<T, Space>;
+    const spreading to_chosen{column(8), nll.weight != 0 ? column(10) : nullptr, chosen_slopes, in.chosen.mask,
+                              out.grad_chosen};
+    const spreading to_rejected{column(9), nullptr, rejected_slopes, in.rejected.mask, out.grad_rejected};
+    if (both.sequences > 0 && out.grad_chosen && out.grad_rejected) {
+      if (auto s = be.segment_map(both, two_sides<spreading>{to_chosen, to_rejected, first, pairs}, nullptr); !s)
+        return s;
+      return done;
+    }
     if (out.grad_chosen)
-      if (auto s = be.segment_map(
-              in.chosen.sequences,
-              spread_gradient<T, Space>{column(8), nll_gradient, slopes.data(), in.chosen.mask, out.grad_chosen},
-              nullptr);
-          !s)
-        return s;
+      if (auto s = be.segment_map(in.chosen.sequences, to_chosen, nullptr); !s) return s;
     if (out.grad_rejected)
-      if (auto s = be.segment_map(
-              in.rejected.sequences,
-              spread_gradient<T, Space>{column(9), nullptr, rejected_slopes, in.rejected.mask, out.grad_rejected},
-              nullptr);
-          !s)
-        return s;
+      if (auto s = be.segment_map(in.rejected.sequences, to_rejected, nullptr); !s) return s;
     return done;
   }
 
@@ -153,26 +151,51 @@ struct preference_loss {
     return {};
   }
 
+  /// Both sides as one layout, where they are padded alike; else one without sequences.
+  template <class Space>
+  [[nodiscard]] static layout<Space> both_of(const layout<Space>& chosen, const layout<Space>& rejected) {
+    const std::int64_t n = chosen.sequences * chosen.width;
+    if (chosen.offsets != nullptr || rejected.offsets != nullptr || chosen.width != rejected.width ||
+        chosen.tokens != n || rejected.tokens != n)
+      return {};
+    return {nullptr, 2 * chosen.sequences, chosen.width, 2 * n};
+  }
+
+  /// Position of each token and the length of its pair's shorter response: for each side, one after the other.
   template <class B, class T, class Space, class Scalar>
-  [[nodiscard]] status sum_side(B& be, const response_tokens<T, Space>& side, std::int64_t, const double* lengths,
-                                const double* shorter, Scalar* slopes, Scalar* positions, T* logp, T* ref_logp,
-                                T* plain) const {
+  [[nodiscard]] static status place_tokens(B& be, const token_pair_inputs<T, Space>& in, double* counts,
+                                           Scalar* positions) {
     using namespace preference_detail;
-    Scalar* position = nullptr;
-    Scalar* shorter_of_token = nullptr;
-    if constexpr (Reduction::needs_position) {
-      position = positions;
-      shorter_of_token = positions + side.sequences.tokens;
-      if (auto s = be.segment_scan(side.sequences, mark_positions<Scalar, Space>{side.mask, lengths, position}); !s)
-        return s;
-      if (auto s = be.segment_map(side.sequences, broadcast_to_tokens<Scalar, double>{shorter, 1, shorter_of_token},
-                                  nullptr);
+    const std::int64_t pairs = in.chosen.sequences.sequences;
+    const response_tokens<T, Space>* const sides[] = {&in.chosen, &in.rejected};
+    for (int k = 0; k < 2; ++k)
+      if (sides[k]->mask)
+        if (auto s = be.segment_reduce(sides[k]->sequences,
+                                       weights_detail::count_valid<Scalar, Space>{sides[k]->mask, counts + k * pairs});
+            !s)
+          return s;
+    double* const shorter = counts + 2 * pairs;
+    if (auto s = be.map(pairs,
+                        write_lengths<Space>{{in.chosen.sequences, static_cast<bool>(in.chosen.mask)},
+                                             {in.rejected.sequences, static_cast<bool>(in.rejected.mask)},
+                                             counts,
+                                             counts + pairs,
+                                             shorter},
+                        nullptr);
+        !s)
+      return s;
+    for (int k = 0; k < 2; ++k) {
+      const layout<Space>& sequences = sides[k]->sequences;
+      if (auto s =
+              be.segment_scan(sequences, mark_positions<Scalar, Space>{sides[k]->mask, counts + k * pairs, positions});
           !s)
         return s;
+      positions += sequences.tokens;
+      if (auto s = be.segment_map(sequences, broadcast_to_tokens<Scalar, double>{shorter, 1, positions}, nullptr); !s)
+        return s;
+      positions += sequences.tokens;
     }
-    return be.segment_reduce(
-        side.sequences,
-        sum_responses<T, Space, Reduction>{reduction, side, position, shorter_of_token, slopes, logp, ref_logp, plain});
+    return {};
   }
 
   /// The pass over pairs. `plain` is what the NLL term is taken of, `nll_gradient` where its gradient is added.

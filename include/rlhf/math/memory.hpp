@@ -82,6 +82,11 @@ template <class S, class Space>
 [[nodiscard]] RLHF_HD constexpr bool unit_stride(const view<S, 1, Space>& v) {
   return v.data == nullptr || v.stride == 1;
 }
+/// Does this view begin at a multiple of 16 bytes? (An absent one is no obstacle.)
+template <class S, class Space>
+[[nodiscard]] RLHF_HD RLHF_INLINE bool begins_aligned(const view<S, 1, Space>& v) {
+  return reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0;
+}
 
 /// Does this view begin at a multiple of 16 bytes? (An absent view is no obstacle.)
 template <class S, class Space>

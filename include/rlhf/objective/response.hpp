@@ -25,8 +25,10 @@ struct contribution {
   value_t<V> ref_logp;
 };
 
-/// The plain sum of the tokens, \f$ \log\pi(y|x) = \sum_t \log\pi(y_t) \f$, and the reference's likewise.
+/// The plain sum of the tokens, \f$ \log\pi(y|x) = \sum_t \log\pi(y_t) \f$, and the reference's likewise. Its slope is 1 in every
+/// token (`unit_slope`): none need be kept.
 struct sum_of_tokens {
+  static constexpr bool unit_slope = true;
   static constexpr bool needs_position = false;
   static constexpr bool needs_reference = false;
   template <number V>

@@ -5,6 +5,7 @@
 
 #include "rlhf/backend/team/bodies.hpp"
 #include "rlhf/backend/team/scan.hpp"
+#include "rlhf/backend/team/segments.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -32,19 +33,22 @@ class team_backend : public Executor {
   template <class Kernel>
   status segment_map(const layout<space>& sequences, Kernel kernel, totals_of<Kernel>* out) {
     using body = team_detail::segment_map_body<Kernel, space>;
-    const std::int64_t groups = launch::map_groups(sequences.tokens, body::each);
+    const std::int64_t groups = launch::map_groups(sequences.tokens, body::lanes);
+    body walk = body::of(kernel, sequences, groups);
     return total("segment_map", groups, out, [&](totals_of<Kernel>* partial) {
-      return this->template launch<launch::block_threads>("segment_map", groups, body{kernel, sequences, partial});
+      walk.partial = partial;
+      return this->template launch<launch::block_threads>("segment_map", groups, walk);
     });
   }
   template <class Kernel>
   status segment_reduce(const layout<space>& sequences, Kernel kernel) {
     constexpr const char* name = "segment_reduce";
-    const team_detail::segment_reduce_body<Kernel, space> body{kernel, sequences};
-    if constexpr (Kernel::sums + Kernel::maxima == 0) {
-      return each_sequence<1>(name, sequences, body);  // all is in `finish`, which one thread does
+    using make = team_detail::segment_reduce_body<Kernel, space>;
+    if constexpr (team_detail::finishes_alone<Kernel>()) {
+      return each_sequence<1>(name, sequences, make{kernel, sequences, team_detail::walk_by::element});
     } else {
       const int width = launch::reduce_width(sequences.sequences, sequences.tokens);
+      const make body = make::of(kernel, sequences, width);
       if (width == 8) return each_sequence<8>(name, sequences, body);
       if (width == 32) return each_sequence<32>(name, sequences, body);
       return each_sequence<launch::block_threads>(name, sequences, body);

@@ -1,5 +1,5 @@
 #pragma once
-// The bodies of the primitives but the scan: what a group does with its part of the work.
+// The bodies of the primitives but those along sequences (segments.hpp, scan.hpp): what a group does with its part of the work.
 //
 // Every body is a plain aggregate with `operator()(group, index, count)`: group `index` of `count`. Groups walk in steps of their
 // number, each leaves one partial total, and fold_partials adds those in their order: the same bits on every run.
@@ -21,8 +21,8 @@ struct merge_totals {
 };
 
 /// Adds what a thread has in the lanes of an accumulator to its total.
-template <class T, int N, int K, int M>
-RLHF_HD RLHF_INLINE void flush(totals<K, M>& total, const accumulator<pack<T, N>, K, M>& lanes) {
+template <class T, int N, access How, int K, int M>
+RLHF_HD RLHF_INLINE void flush(totals<K, M>& total, const accumulator<pack<T, N, How>, K, M>& lanes) {
   for (int j = 0; j < N; ++j) {
     accumulator<T, K, M> one;
     for (int k = 0; k < K; ++k) one.sum[k] = lanes.sum[k].v[j];
@@ -99,85 +99,6 @@ struct map_body {
     }
     const std::int64_t rest = packs * lanes + thread;
     if (rest < n) element(own, rest, sum);
-  }
-};
-
-/// The sequence that element i belongs to, which is one of [first, last).
-template <class Space>
-[[nodiscard]] RLHF_HD RLHF_INLINE std::int64_t sequence_of(const layout<Space>& sequences, std::int64_t i,
-                                                           std::int64_t first, std::int64_t last) {
-  if (sequences.offsets == nullptr) return i / sequences.width;
-  while (last - first > 1) {
-    const std::int64_t middle = first + (last - first) / 2;
-    if (sequences.offsets[middle] <= i)
-      first = middle;
-    else
-      last = middle;
-  }
-  return first;
-}
-
-/// segment_map: tiles of elements; a tile looks its first and last sequence up, and each thread looks between those.
-template <class Kernel, class Space>
-struct segment_map_body {
-  using T = typename Kernel::scalar;
-  using total = totals_of<Kernel>;
-  static constexpr int each = 4;
-  Kernel kernel;
-  layout<Space> sequences;
-  total* partial;
-
-  template <class Group>
-  RLHF_HD RLHF_INLINE void operator()(Group& group, std::int64_t index, std::int64_t count) const {
-    Kernel own = kernel;
-    backend_detail::prepare(own);
-    typename Group::template per<total> mine;
-    group.run([&](int t) {
-      constexpr std::int64_t tile = std::int64_t{Group::width} * each;
-      total sum;
-      for (std::int64_t base = index * tile; base < sequences.tokens; base += count * tile) {
-        const std::int64_t end = launch::smaller(base + tile, sequences.tokens);
-        const std::int64_t low = sequence_of(sequences, base, 0, sequences.sequences);
-        const std::int64_t high = sequence_of(sequences, end - 1, low, sequences.sequences) + 1;
-        for (std::int64_t i = base + t; i < end; i += Group::width) {
-          accumulator_of<Kernel> one;
-          own.template operator()<T>(sequence_of(sequences, i, low, high), i, one);
-          sum.add(one);
-        }
-      }
-      mine[t] = sum;
-    });
-    leave(group, mine, partial, index);
-  }
-};
-
-/// segment_reduce: a group for each sequence.
-template <class Kernel, class Space>
-struct segment_reduce_body {
-  using T = typename Kernel::scalar;
-  using total = totals_of<Kernel>;
-  Kernel kernel;
-  layout<Space> sequences;
-
-  template <class Group>
-  RLHF_HD RLHF_INLINE void operator()(Group& group, std::int64_t index, std::int64_t count) const {
-    Kernel own = kernel;
-    backend_detail::prepare(own);
-    for (std::int64_t s = index; s < sequences.sequences; s += count) {
-      const segment range = sequences[s];
-      typename Group::template per<total> mine;
-      group.run([&](int t) {
-        total sum;
-        for (std::int64_t i = range.begin + t; i < range.end; i += Group::width) {
-          accumulator_of<Kernel> one;
-          own.template operator()<T>(i, one);
-          sum.add(one);
-        }
-        mine[t] = sum;
-      });
-      const total all = group.fold(mine, merge_totals<total>{});
-      group.once([&] { own.finish(s, all); });
-    }
   }
 };
 

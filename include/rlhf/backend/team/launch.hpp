@@ -41,6 +41,11 @@ inline constexpr std::int64_t busy_blocks = 256;
   return smaller(ceil_div(n, std::int64_t{block_threads} * lanes), most_map_blocks);
 }
 
+/// Elements of each of `groups` groups that have a range of their own: whole tiles, all but the last range alike.
+[[nodiscard]] constexpr std::int64_t range_of_group(std::int64_t n, std::int64_t tile, std::int64_t groups) {
+  return groups > 0 ? ceil_div(ceil_div(n, tile), groups) * tile : 0;
+}
+
 /// Threads for each row: a warp where a row is no more than a few loads of a warp's, else a block. `columns` 0: not known.
 [[nodiscard]] constexpr int row_width(std::int64_t columns) {
   return columns > 0 && columns <= 2048 ? 32 : block_threads;
