@@ -93,6 +93,9 @@ struct any_group {
         return {};
     }
   }
+  [[nodiscard]] constexpr bool looks_at_batch() const {
+    return which == kind::policy_gradient || (which == kind::relative && relative.looks_at_batch());
+  }
   template <class Reward, class Set>
   RLHF_HD void operator()(std::int64_t n, const Reward& reward, const Set& set,
                           const rlhf::reward_moments& batch) const {

@@ -43,6 +43,19 @@ static_assert(launch::plan_scan(8, 8 * 131072, 4).width == 256 && launch::plan_s
 static_assert(launch::plan_scan(1, beyond_int + 3, 4).chunks == 64);
 static_assert(launch::plan_scan(0, 0, 4).chunks == 1);
 
+// Ranges of groups are whole tiles that cover everything, beyond 2^31 elements too.
+static_assert(launch::range_of_group(0, 1024, 0) == 0 && launch::range_of_group(1, 1024, 1) == 1024);
+static_assert(launch::range_of_group(4096, 1024, 4) == 1024 && launch::range_of_group(4097, 1024, 4) == 2048);
+static_assert(launch::range_of_group(beyond_int, 1024, 2048) * 2048 >= beyond_int);
+static_assert(launch::range_of_group(huge, 512, 2048) % 512 == 0 &&
+              launch::range_of_group(huge, 512, 2048) * 2048 >= huge);
+
+// Groups of 8 and 64 floats in rows of 9 and 65: two a thread, and what fits; long ones not.
+static_assert(launch::shared_bytes <= 48 * 1024);
+static_assert(launch::staged_tile(6144, 9) == 512 && launch::staged_tile(6144, 65) == 94);
+static_assert(launch::staged_tile(6144, 384) == 16 && launch::staged_tile(6144, 385) == 0);
+static_assert(launch::staged_tile(6144, 0) == 0 && launch::staged_tile(6144, huge) == 0);
+
 // Scratch memory: nothing where one group writes its total itself.
 static_assert(launch::partial_bytes(0, 32) == 0 && launch::partial_bytes(1, 32) == 0);
 static_assert(launch::partial_bytes(launch::row_groups(8192, 256), 32) == 8192 * 32);

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <vector>
@@ -58,6 +59,22 @@ TEST_CASE("moments merge to count, mean and deviations, far from 0 too") {
       CHECK(m.m2 == Approx(static_cast<double>(m2)).epsilon(center > 1 ? 1e-7 : 1e-13));
       CHECK(m.variance() == Approx(static_cast<double>(m2) / 1236).epsilon(1e-7));
       CHECK(m.variance(true) == Approx(static_cast<double>(m2) / 1237).epsilon(1e-7));
+    }
+  }
+}
+
+TEST_CASE("a number added to moments gives the bits of a merge with its own") {
+  for (const double center : {0.0, 1e6, -3e-9}) {
+    rlhf::moments added, merged;
+    auto x = values(50, center, 2, 11);
+    x.insert(x.end(), {0.0, -0.0, x[0], infinity, 1.0});
+    for (const double v : x) {
+      added.add(v);
+      merged.merge({1, v, 0});
+      CHECK(added.count == merged.count);
+      CHECK(std::memcmp(&added.mean, &merged.mean, sizeof(double)) == 0);
+      CHECK((std::memcmp(&added.m2, &merged.m2, sizeof(double)) == 0 || std::isnan(added.m2)));
+      CHECK(std::isnan(added.m2) == std::isnan(merged.m2));
     }
   }
 }

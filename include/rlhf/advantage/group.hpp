@@ -3,7 +3,8 @@
 //
 // An estimator is an aggregate with `operator()(n, reward, set, batch) const`, called once for each group: `reward(j)` is the
 // reward of its j-th response (NaN: it has none), `reward.weight(j)` its weight where the estimator says `weighed = true`,
-// `set(j, advantage)` must be called for each j in [0, n), and `batch` is what the rewards of the whole call add up to.
+// `set(j, advantage)` must be called for each j in [0, n), and `batch` is what the rewards of the whole call add up to. One whose
+// `looks_at_batch()` is false is spared the passes that find that: `batch` is then empty. Without the member it is true.
 
 #include "rlhf/core/status.hpp"
 #include "rlhf/math/monoids.hpp"
@@ -28,13 +29,22 @@ struct reward_moments : moments {
   double nonzero = 0;
 };
 
+/// Does an estimator look at the moments of the batch? One that does not say: yes.
+template <class Estimator>
+[[nodiscard]] constexpr bool looks_at_batch(const Estimator& estimator) {
+  if constexpr (requires { estimator.looks_at_batch(); })
+    return estimator.looks_at_batch();
+  else
+    return true;
+}
+
 /// Moments of the rewards of a group; a response without a reward is left out.
 template <class Reward>
 [[nodiscard]] RLHF_HD RLHF_INLINE moments moments_of(std::int64_t n, const Reward& reward) {
   moments group;
   for (std::int64_t j = 0; j < n; ++j) {
     const double r = reward(j);
-    if (r == r) group.merge({1, r, 0});
+    if (r == r) group.add(r);
   }
   return group;
 }
@@ -55,6 +65,8 @@ struct group_advantage {
     if (!(epsilon >= 0)) return remark::argument("group_advantage", "epsilon", epsilon, "0 or more");
     return {};
   }
+
+  [[nodiscard]] constexpr bool looks_at_batch() const { return scale == group_scale::batch; }
 
   /// Advantages of one group; `reward(j)` and `set(j, advantage)` for j in [0, n); `batch` the moments of all rewards.
   template <class Reward, class Set>

@@ -12,6 +12,7 @@ namespace rlhf::inline v1 {
 /// Source: Hao et al. 2025, arXiv 2505.23585; verl. Catalogue E-11.
 struct optimal_baseline {
   static constexpr bool weighed = true;
+  [[nodiscard]] static constexpr bool looks_at_batch() { return false; }
   [[nodiscard]] constexpr status check() const { return {}; }
 
   template <class Reward, class Set>
@@ -72,6 +73,7 @@ struct mean_normalized {
     if (!(epsilon >= 0)) return remark::argument("mean_normalized", "epsilon", epsilon, "0 or more");
     return {};
   }
+  [[nodiscard]] static constexpr bool looks_at_batch() { return false; }
   template <class Reward, class Set>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t n, const Reward& reward, const Set& set,
                                       const reward_moments&) const {

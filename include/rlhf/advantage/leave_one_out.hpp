@@ -21,6 +21,7 @@ struct leave_one_out {
     if (!(epsilon >= 0)) return remark::argument("leave_one_out", "epsilon", epsilon, "0 or more");
     return {};
   }
+  [[nodiscard]] static constexpr bool looks_at_batch() { return false; }
 
   template <class Reward, class Set>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t n, const Reward& reward, const Set& set,
@@ -46,7 +47,7 @@ struct leave_one_out {
     moments rest;
     for (std::int64_t j = 0; j < n; ++j) {
       const double r = reward(j);
-      if (j != without && r == r) rest.merge({1, r, 0});
+      if (j != without && r == r) rest.add(r);
     }
     return rest;
   }

@@ -86,6 +86,7 @@ struct length_shaped {
     if (const status s = shape.check(); !s) return s;
     return estimator.check();
   }
+  [[nodiscard]] constexpr bool looks_at_batch() const { return rlhf::looks_at_batch(estimator); }
   template <class Reward, class Set>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t n, const Reward& reward, const Set& set,
                                       const reward_moments& batch) const {

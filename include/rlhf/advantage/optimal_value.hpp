@@ -15,6 +15,7 @@ struct optimal_value {
   [[nodiscard]] constexpr status check() const {
     return beta > 0 ? status{} : remark::argument("optimal_value", "beta", beta, "more than 0");
   }
+  [[nodiscard]] static constexpr bool looks_at_batch() { return false; }
 
   template <class Reward, class Set>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t n, const Reward& reward, const Set& set,

@@ -19,6 +19,7 @@ struct pass_at_k {
     if (!(epsilon >= 0)) return remark::argument("pass_at_k", "epsilon", epsilon, "0 or more");
     return {};
   }
+  [[nodiscard]] static constexpr bool looks_at_batch() { return false; }
   template <class Reward, class Set>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t n, const Reward& reward, const Set& set,
                                       const reward_moments&) const {

@@ -23,6 +23,7 @@ struct group_filter {
     if (!(low <= high)) return remark::argument("group_filter", "low", low, "at most high");
     return {};
   }
+  [[nodiscard]] static constexpr bool looks_at_batch() { return false; }
   template <class Reward, class Set>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t n, const Reward& reward, const Set& set,
                                       const reward_moments&) const {
@@ -46,6 +47,7 @@ struct best_of_group {
     if (keep < 1) return remark::argument("best_of_group", "keep", static_cast<double>(keep), "1 or more");
     return {};
   }
+  [[nodiscard]] static constexpr bool looks_at_batch() { return false; }
   template <class Reward, class Set>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t n, const Reward& reward, const Set& set,
                                       const reward_moments&) const {

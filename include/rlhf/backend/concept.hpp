@@ -20,6 +20,9 @@ namespace rlhf::inline v1 {
 ///   `void prepare()`            called once on a private copy before it walks: read cells of earlier passes here;
 ///   `bool unit_stride() const`  may SIMD lanes walk it? Without the member: never, one element at a time;
 ///   `bool aligned() const`      with unit strides, do all arrays begin at multiples of 16 bytes? (begins_aligned)
+///   `static int staged`         of a kernel of segment_reduce that works in `finish` alone: how many arrays of `stored` it reads,
+///                               at `staged_input(k)`, and writes one at `staged_output()` (null: not so now), element for element
+///                               of the sequences. It then has a `finish(s, row)` on copies of those, a staged_row;
 ///   `static int level(int k)`   of a scan kernel: -1 where recurrence k is `scan.next` of what reads no recurrence, 0 where it
 ///                               reads none or only such, one more than the highest level it reads elsewhere. Without the
 ///                               member any may read any other, and there is no `scan.next` on a device;
@@ -33,6 +36,14 @@ template <class Kernel>
 using accumulator_of = accumulator<typename Kernel::scalar, Kernel::sums, Kernel::maxima>;
 template <class Kernel>
 using totals_of = totals<Kernel::sums, Kernel::maxima>;
+
+/// A sequence in memory where one thread walks it quickly: N arrays to read and one to write, n elements of each.
+template <class S, int N>
+struct staged_row {
+  const S* in[static_cast<unsigned>(N)];
+  S* out;
+  std::int64_t n;
+};
 
 namespace backend_detail {
 

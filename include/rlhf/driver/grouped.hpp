@@ -25,6 +25,25 @@ struct reward_at {
     return response_weight ? static_cast<double>(response_weight[groups[begin + j]]) : 1;
   }
 };
+/// The same in shared memory, where the groups lie side by side.
+template <class T, int Arrays>
+struct staged_reward {
+  staged_row<T, Arrays> row;
+  [[nodiscard]] RLHF_HD RLHF_INLINE double operator()(std::int64_t j) const {
+    return static_cast<double>(row.in[0][j]);
+  }
+  [[nodiscard]] RLHF_HD RLHF_INLINE double weight([[maybe_unused]] std::int64_t j) const {
+    if constexpr (Arrays > 1)
+      return static_cast<double>(row.in[1][j]);
+    else
+      return 1;
+  }
+};
+template <class T, int Arrays>
+struct set_staged {
+  staged_row<T, Arrays> row;
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t j, double a) const { row.out[j] = static_cast<T>(a); }
+};
 template <class T, class Space>
 struct set_at {
   view<T, 1, Space> advantage;
@@ -34,6 +53,14 @@ struct set_at {
     advantage[groups[begin + j]] = static_cast<T>(a);
   }
 };
+
+template <class Estimator>
+[[nodiscard]] RLHF_HD constexpr bool is_weighed() {
+  if constexpr (requires { Estimator::weighed; })
+    return Estimator::weighed;
+  else
+    return false;
+}
 
 /// A group is a handful of responses: one thread walks it.
 template <class T, class Space, class Estimator>
@@ -47,13 +74,33 @@ struct group_kernel {
   const moments* batch;
   const totals<1>* nonzero;
   const reward_moments* found;
+
+  using stored = T;
+  static constexpr int staged = is_weighed<Estimator>() ? 2 : 1;
+  [[nodiscard]] RLHF_HD const T* staged_input(int k) const {
+    return side_by_side() ? (k == 0 ? reward : weight).data : nullptr;
+  }
+  [[nodiscard]] RLHF_HD T* staged_output() const { return side_by_side() ? out.data : nullptr; }
+
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t, accumulator<V, 0, 0>&) const {}
   RLHF_HD RLHF_INLINE void finish(std::int64_t g, const totals<0>&) const {
     const segment range = groups.groups[g];
     estimator(range.end - range.begin, reward_at<T, Space>{reward, weight, groups, range.begin},
-              set_at<T, Space>{out, groups, range.begin},
-              found != nullptr ? *found : reward_moments{*batch, nonzero->sum[0]});
+              set_at<T, Space>{out, groups, range.begin}, of_the_batch());
+  }
+  RLHF_HD RLHF_INLINE void finish(std::int64_t, const staged_row<T, staged>& row) const {
+    estimator(row.n, staged_reward<T, staged>{row}, set_staged<T, staged>{row}, of_the_batch());
+  }
+
+ private:
+  [[nodiscard]] RLHF_HD RLHF_INLINE reward_moments of_the_batch() const {
+    if (found != nullptr) return *found;
+    return batch != nullptr ? reward_moments{*batch, nonzero->sum[0]} : reward_moments{};
+  }
+  [[nodiscard]] RLHF_HD bool side_by_side() const {
+    return groups.order == nullptr && unit_stride(reward) && unit_stride(weight) && unit_stride(out) &&
+           static_cast<bool>(weight) == is_weighed<Estimator>();
   }
 };
 
@@ -90,7 +137,8 @@ struct group_inputs {
 ///
 /// Shapes: reward, weight and out [responses]; `out` must not be the memory of one of the others. A group without a reward
 /// gives 0.
-/// Errors: null, shape, argument, memory. Cost: one thread a group.
+/// Errors: null, shape, argument, memory. Cost: one thread a group; three passes over the rewards before that where the estimator
+/// looks at the batch.
 template <class Estimator = group_advantage>
 struct grouped {
   Estimator estimator{};
@@ -108,8 +156,8 @@ struct grouped {
     const std::int64_t n = in.reward.extent;
     if (!in.reward && n > 0) return remark::null(name, "reward");
     if (!out && n > 0) return remark::null(name, "out");
-    if constexpr (requires { Estimator::weighed; })
-      if (n > 0 && Estimator::weighed && !in.weight) return remark::null(name, "weight");
+    if constexpr (grouped_detail::is_weighed<Estimator>())
+      if (n > 0 && !in.weight) return remark::null(name, "weight");
     if (in.weight && in.weight.extent != n) return remark::shape(name, "weight", in.weight.extent, n);
     if (auto s = check(in.groups, n, name); !s) return s;
     if (out.extent != n) return remark::shape(name, "out", out.extent, n);
@@ -119,7 +167,7 @@ struct grouped {
                                grouped_detail::group_kernel<T, Space, Estimator>{
                                    estimator, in.groups, in.reward, in.weight, out, batch, nonzero, in.found});
     };
-    if (in.found != nullptr) return walk(nullptr, nullptr);
+    if (in.found != nullptr || !looks_at_batch(estimator)) return walk(nullptr, nullptr);
     auto cell = be.template scratch<moments>(1);
     auto scored = be.template scratch<std::uint8_t>(n);
     auto nonzero = be.template scratch<totals<1>>(1);

@@ -146,7 +146,7 @@ struct sum_responses {
   response_tokens<T, Space> side;
   const scalar* position;  // null where the reduction does not ask
   const scalar* shorter;   // [tokens]
-  scalar* slope;           // null where it is 1
+  scalar* slope;           // not written where it is 1
   T* logp;
   T* ref_logp;
   T* plain;
@@ -154,9 +154,10 @@ struct sum_responses {
   [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(side.logp) && rlhf::unit_stride(side.ref_logp) && rlhf::unit_stride(side.mask);
   }
-  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
-    return !Reduction::needs_position && has_unit_slope<Reduction>() && begins_aligned(side.logp) &&
-           begins_aligned(side.ref_logp) && begins_aligned(side.mask);
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const
+    requires(has_unit_slope<Reduction>() && !Reduction::needs_position)
+  {
+    return begins_aligned(side.logp) && begins_aligned(side.ref_logp) && begins_aligned(side.mask);
   }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 4, 0>& acc) const {
@@ -187,26 +188,28 @@ struct sum_responses {
 };
 
 /// The gradient of a response, handed to its tokens; the NLL term's reaches every valid token alike.
-template <class T, class Space>
+template <class T, class Space, bool UnitSlope>
 struct spread_gradient {
   using scalar = compute_t<T>;
   static constexpr int sums = 0, maxima = 0;
   const T* per_pair;
   const T* nll;         // null without the term
-  const scalar* slope;  // null where it is 1
+  const scalar* slope;  // not read where it is 1
   mask_view<Space> mask;
   view<T, 1, Space> gradient;
   [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(mask) && rlhf::unit_stride(gradient);
   }
-  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
-    return slope == nullptr && begins_aligned(mask) && begins_aligned(gradient);
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const
+    requires UnitSlope
+  {
+    return begins_aligned(mask) && begins_aligned(gradient);
   }
   template <class V>
   RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, accumulator<V, 0, 0>&) const {
     const V zero(number_traits<V>::constant(0));
     V g(static_cast<scalar>(per_pair[s]));
-    if (slope != nullptr) g = g * memory_traits<V>::load(slope + i);
+    if constexpr (!UnitSlope) g = g * memory_traits<V>::load(slope + i);
     if (nll != nullptr) g = g + V(static_cast<scalar>(nll[s]));
     store(gradient, i, select(load_mask<V>(mask, i), g, zero));
   }
@@ -220,7 +223,9 @@ struct two_sides {
   Kernel first, second;
   std::int64_t elements, sequences;  ///< of the first side
   [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const { return first.unit_stride() && second.unit_stride(); }
-  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const
+    requires requires(const Kernel& kernel) { kernel.aligned(); }
+  {
     return elements % 16 == 0 && first.aligned() && second.aligned();
   }
   template <class V>

@@ -118,7 +118,7 @@ struct preference_loss {
     const status done = run(be, summed, per_pair, view<const T, 1, Space>(as_view(4)), as_view(10));
     if (!done && done.code != errc::empty_mask) return done;
 
-    using spreading = spread_gradient<T, Space>;
+    using spreading = spread_gradient<T, Space, unit_slope>;
     const spreading to_chosen{column(8), nll.weight != 0 ? column(10) : nullptr, chosen_slopes, in.chosen.mask,
                               out.grad_chosen};
     const spreading to_rejected{column(9), nullptr, rejected_slopes, in.rejected.mask, out.grad_rejected};
@@ -151,12 +151,13 @@ struct preference_loss {
     return {};
   }
 
-  /// Both sides as one layout, where they are padded alike; else one without sequences.
+  /// Both sides as one layout, where they are padded alike and the second one lies as the first against 16 bytes; else one
+  /// without sequences.
   template <class Space>
   [[nodiscard]] static layout<Space> both_of(const layout<Space>& chosen, const layout<Space>& rejected) {
     const std::int64_t n = chosen.sequences * chosen.width;
     if (chosen.offsets != nullptr || rejected.offsets != nullptr || chosen.width != rejected.width ||
-        chosen.tokens != n || rejected.tokens != n)
+        chosen.tokens != n || rejected.tokens != n || n % 16 != 0)
       return {};
     return {nullptr, 2 * chosen.sequences, chosen.width, 2 * n};
   }

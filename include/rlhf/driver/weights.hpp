@@ -58,6 +58,20 @@ struct count_valid {
   RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<1>& found) const { per_sequence[s] = found.sum[0]; }
 };
 
+/// The slots of each sequence: its tokens where there is no mask.
+template <class Space>
+struct count_slots {
+  using scalar = double;
+  static constexpr int sums = 0, maxima = 0;
+  layout<Space> sequences;
+  double* per_sequence;
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t s, accumulator<V, 0, 0>&) const {
+    const segment range = sequences[s];
+    per_sequence[s] = static_cast<double>(range.end - range.begin);
+  }
+};
+
 /// Tokens and non-empty sequences from the counts of the sequences.
 struct count_sequences {
   using scalar = double;
@@ -185,7 +199,10 @@ class token_weights {
       double* const counted = per_sequence_.data();
       double* const weights = counted + sequences.sequences;
       double* group_tokens = nullptr;
-      if (auto s = be.segment_reduce(sequences, count_valid<T, space>{mask, counted}); !s) return s;
+      if (auto s = masked_ ? be.segment_reduce(sequences, count_valid<T, space>{mask, counted})
+                           : be.map(sequences.sequences, count_slots<space>{sequences, counted}, nullptr);
+          !s)
+        return s;
       if (auto s = be.map(sequences.sequences, count_sequences{counted}, found_.data()); !s) return s;
       if constexpr (requires { Aggregate::grouped; }) {
         if (auto s = check(groups, sequences.sequences, function); !s) return s;

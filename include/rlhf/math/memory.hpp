@@ -88,10 +88,4 @@ template <class S, class Space>
   return reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0;
 }
 
-/// Does this view begin at a multiple of 16 bytes? (An absent view is no obstacle.)
-template <class S, class Space>
-[[nodiscard]] RLHF_HD inline bool begins_aligned(const view<S, 1, Space>& v) {
-  return reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0;
-}
-
 }  // namespace rlhf::inline v1

@@ -59,6 +59,13 @@ struct moments {
     m2 += other.m2 + delta * delta * count * other.count / total;
     count = total;
   }
+  /// The same bits as merging {1, x, 0}, without the steps that change nothing.
+  RLHF_HD RLHF_INLINE void add(double x) {
+    const double total = count + 1, delta = x - mean;
+    mean += delta / total;
+    m2 += delta * delta * count / total;
+    count = total;
+  }
   /// m2 / (count - 1), or m2 / count when biased; 0 where that is undefined.
   [[nodiscard]] RLHF_HD RLHF_INLINE double variance(bool biased = false) const {
     const double divisor = biased ? count : count - 1;

@@ -18,12 +18,23 @@ struct in_registers {
   [[nodiscard]] __device__ __forceinline__ X& operator[](int) { return x; }
 };
 
+/// N of X for each of `Groups` groups of a block, in its shared memory.
+template <class X, int N, int Groups>
+struct in_shared {
+  [[nodiscard]] __device__ __forceinline__ X* data() const {
+    __shared__ X x[static_cast<unsigned>(N * Groups)];
+    return x + (Groups > 1 ? static_cast<int>(threadIdx.x) / (256 / Groups) * N : 0);
+  }
+};
+
 /// All threads of a block.
 template <int Width>
 struct block_group {
   static constexpr int width = Width;
   template <class X>
   using per = in_registers<X>;
+  template <class X, int N>
+  using common = in_shared<X, N, 1>;
 
   template <class F>
   __device__ __forceinline__ void run(F&& f) const {
@@ -78,6 +89,8 @@ struct warp_group {
   static constexpr int width = Width;
   template <class X>
   using per = in_registers<X>;
+  template <class X, int N>
+  using common = in_shared<X, N, 256 / Width>;
 
   template <class F>
   __device__ __forceinline__ void run(F&& f) const {

@@ -6,6 +6,7 @@
 #include "rlhf/backend/team/bodies.hpp"
 #include "rlhf/backend/team/scan.hpp"
 #include "rlhf/backend/team/segments.hpp"
+#include "rlhf/backend/team/staged.hpp"
 
 namespace rlhf::inline v1 {
 
@@ -45,7 +46,13 @@ class team_backend : public Executor {
     constexpr const char* name = "segment_reduce";
     using make = team_detail::segment_reduce_body<Kernel, space>;
     if constexpr (team_detail::finishes_alone<Kernel>()) {
-      return each_sequence<1>(name, sequences, make{kernel, sequences, team_detail::walk_by::element});
+      if constexpr (requires { Kernel::staged; }) {
+        const auto body = team_detail::staged_reduce_body<Kernel, space>::of(kernel, sequences);
+        if (body.tile > 0)
+          return this->template launch<launch::block_threads>(
+              name, launch::smaller(launch::ceil_div(sequences.sequences, body.tile), launch::most_map_blocks), body);
+      }
+      return each_sequence<1>(name, sequences, make{kernel, sequences, false});
     } else {
       const int width = launch::reduce_width(sequences.sequences, sequences.tokens);
       const make body = make::of(kernel, sequences, width);

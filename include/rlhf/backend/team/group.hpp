@@ -11,6 +11,7 @@ namespace rlhf::inline v1 {
 /// What every group offers; `width` threads, one function a line.
 ///
 /// - `per<X>`: an X of each thread, `x[t]` for the thread t that runs.
+/// - `common<X, N>`: N of X that all threads see, at `data()`; one object in a body, and a barrier between who writes and who reads.
 /// - `run(f)`: `f(t)` for each thread t.
 /// - `barrier()`: all that came before is done, and seen by all.
 /// - `fold(x, merge)`: the x of all threads merged in the order of the threads, by a fixed tree; known to all threads.
@@ -27,6 +28,11 @@ struct serial_group {
   struct per {
     X x[static_cast<unsigned>(Width)];
     [[nodiscard]] RLHF_HD RLHF_INLINE X& operator[](int t) { return x[t]; }
+  };
+  template <class X, int N>
+  struct common {
+    X x[static_cast<unsigned>(N)];
+    [[nodiscard]] RLHF_HD RLHF_INLINE X* data() { return x; }
   };
   template <class F>
   RLHF_HD RLHF_INLINE void run(F&& f) const {

@@ -46,6 +46,15 @@ inline constexpr std::int64_t busy_blocks = 256;
   return groups > 0 ? ceil_div(ceil_div(n, tile), groups) * tile : 0;
 }
 
+/// Shared memory of a block that stages sequences: all it may have without asking for more. Four blocks fit on a processor.
+inline constexpr int shared_bytes = 49152;
+/// Sequences of `row` elements that a block stages in `room` elements, at most two for each thread; 0 where fewer than half a
+/// warp fit.
+[[nodiscard]] constexpr std::int64_t staged_tile(std::int64_t room, std::int64_t row) {
+  const std::int64_t fit = row > 0 ? room / row : 0;
+  return fit < 16 ? 0 : smaller(fit, 2 * block_threads);
+}
+
 /// Threads for each row: a warp where a row is no more than a few loads of a warp's, else a block. `columns` 0: not known.
 [[nodiscard]] constexpr int row_width(std::int64_t columns) {
   return columns > 0 && columns <= 2048 ? 32 : block_threads;

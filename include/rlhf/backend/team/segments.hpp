@@ -18,24 +18,22 @@ template <class Kernel>
   else
     return 1;
 }
-/// Do all arrays of a kernel lie at multiples of 16 bytes, as far as it says?
 template <class Kernel>
-[[nodiscard]] RLHF_HD constexpr bool lies_aligned(const Kernel& kernel) {
-  if constexpr (requires { kernel.aligned(); })
-    return kernel.aligned();
-  else
-    return false;
-}
+concept says_if_aligned = requires(const Kernel& kernel) { kernel.aligned(); };
+/// The packs of a kernel. One that says where its arrays lie is walked in packs only where they are aligned: without a test of each
+/// address a thread has several loads on their way.
+template <class Kernel>
+using pack_of =
+    pack<typename Kernel::scalar, lanes_of<Kernel>(), says_if_aligned<Kernel> ? access::aligned : access::any>;
 
-/// How a group walks: single elements, packs at any address, packs whose arrays are known to be aligned. Without the test of
-/// each address a thread has several loads on their way.
-enum class walk_by { element, pack, aligned_pack };
+/// Do threads take packs? Where lanes may walk, and sequences are not too short for it.
 template <class Kernel, class Space>
-[[nodiscard]] RLHF_HD constexpr walk_by walk_of(const Kernel& kernel, const layout<Space>& sequences,
-                                                std::int64_t least_average) {
-  if (lanes_of<Kernel>() == 1 || !backend_detail::lanes_may_walk(kernel)) return walk_by::element;
-  if (sequences.tokens / launch::larger(1, sequences.sequences) < least_average) return walk_by::element;
-  return lies_aligned(kernel) ? walk_by::aligned_pack : walk_by::pack;
+[[nodiscard]] RLHF_HD constexpr bool by_packs(const Kernel& kernel, const layout<Space>& sequences,
+                                              std::int64_t least_average) {
+  if (lanes_of<Kernel>() == 1 || !backend_detail::lanes_may_walk(kernel)) return false;
+  if constexpr (says_if_aligned<Kernel>)
+    if (!kernel.aligned()) return false;
+  return sequences.tokens / launch::larger(1, sequences.sequences) >= least_average;
 }
 
 /// Packs that are summed in T before they go into a total.
@@ -51,17 +49,17 @@ struct segment_map_body {
   static constexpr std::int64_t least_average = 4 * lanes;  ///< shorter sequences cut too many packs
   Kernel kernel;
   layout<Space> sequences;
-  walk_by walk;
+  bool packs;
   std::int64_t range;   ///< elements of a group: tiles of one pack (or element) a thread
   std::int64_t passed;  ///< sequences in a tile
   total* partial;
 
   [[nodiscard]] static segment_map_body of(const Kernel& kernel, const layout<Space>& sequences, std::int64_t groups) {
-    const walk_by walk = walk_of(kernel, sequences, least_average);
-    const std::int64_t tile = std::int64_t{launch::block_threads} * (walk == walk_by::element ? 1 : lanes);
+    const bool packs = by_packs(kernel, sequences, least_average);
+    const std::int64_t tile = std::int64_t{launch::block_threads} * (packs ? lanes : 1);
     return {kernel,
             sequences,
-            walk,
+            packs,
             launch::range_of_group(sequences.tokens, tile, groups),
             sequence_cursor<Space>::passed_by(sequences, tile),
             nullptr};
@@ -75,16 +73,9 @@ struct segment_map_body {
     group.run([&](int t) {
       total sum;
       const std::int64_t begin = index * range, end = launch::smaller(begin + range, sequences.tokens);
-      if (walk == walk_by::element)
-        along<Group::width, pack<T, 1>>(own, begin + t, end, sum);
-      else if constexpr (lanes > 1) {
-        constexpr bool may_be_aligned = requires { own.aligned(); };
-        if (may_be_aligned && walk == walk_by::aligned_pack)
-          along<Group::width, pack<T, lanes, may_be_aligned ? access::aligned : access::any>>(own, begin + t * lanes,
-                                                                                              end, sum);
-        else
-          along<Group::width, pack<T, lanes>>(own, begin + t * lanes, end, sum);
-      }
+      if constexpr (lanes > 1)
+        if (packs) along<Group::width, pack_of<Kernel>>(own, begin + t * lanes, end, sum);
+      if (!packs) along<Group::width, pack<T, 1>>(own, begin + t, end, sum);
       mine[t] = sum;
     });
     leave(group, mine, partial, index);
@@ -141,11 +132,11 @@ struct segment_reduce_body {
   static constexpr int lanes = lanes_of<Kernel>();
   Kernel kernel;
   layout<Space> sequences;
-  walk_by walk;
+  bool packs;
 
   /// Packs where an average sequence has one for each thread.
   [[nodiscard]] static segment_reduce_body of(const Kernel& kernel, const layout<Space>& sequences, int width) {
-    return {kernel, sequences, walk_of(kernel, sequences, std::int64_t{width} * lanes)};
+    return {kernel, sequences, by_packs(kernel, sequences, std::int64_t{width} * lanes)};
   }
 
   template <class Group>
@@ -157,15 +148,9 @@ struct segment_reduce_body {
       typename Group::template per<total> mine;
       group.run([&](int t) {
         total sum;
-        if (walk == walk_by::element)
-          single<Group::width>(own, part.begin + t, part.end, sum);
-        else if constexpr (lanes > 1) {
-          constexpr bool may_be_aligned = requires { own.aligned(); };
-          if (may_be_aligned && walk == walk_by::aligned_pack)
-            by_packs<Group::width, pack<T, lanes, may_be_aligned ? access::aligned : access::any>>(own, part, t, sum);
-          else
-            by_packs<Group::width, pack<T, lanes>>(own, part, t, sum);
-        }
+        if constexpr (lanes > 1)
+          if (packs) in_packs<Group::width, pack_of<Kernel>>(own, part, t, sum);
+        if (!packs) single<Group::width>(own, part.begin + t, part.end, sum);
         mine[t] = sum;
       });
       total all;
@@ -185,7 +170,7 @@ struct segment_reduce_body {
     }
   }
   template <int Width, class V>
-  RLHF_HD RLHF_INLINE static void by_packs(const Kernel& own, segment part, int t, total& sum) {
+  RLHF_HD RLHF_INLINE static void in_packs(const Kernel& own, segment part, int t, total& sum) {
     constexpr std::int64_t size = V::size;
     static_assert(Width >= size, "the head and the tail are one element a thread");
     const std::int64_t head = launch::smaller(launch::ceil_div(part.begin, size) * size, part.end);
