@@ -118,7 +118,8 @@ class team_backend : public Executor {
     constexpr const char* name = "segment_scan";
     using T = typename Kernel::scalar;
     using namespace team_detail;
-    constexpr int passes = recurrences<Kernel>::passes();
+    // One at least: it is what keeps the shifts.
+    constexpr int passes = recurrences<Kernel>::passes() > 0 ? recurrences<Kernel>::passes() : 1;
     const std::int64_t parts = sequences.sequences * chunks;
     auto found = this->template scratch<affine_maps<T, Kernel::scans>>(passes * parts);
     auto shifted = this->template scratch<carried<T, Kernel::scans>>(recurrences<Kernel>::shifts > 0 ? parts : 1);
