@@ -75,12 +75,6 @@ struct scan_kernel {
            rlhf::unit_stride(in.old_logp) && rlhf::unit_stride(in.gamma) && rlhf::unit_stride(in.lambda) &&
            rlhf::unit_stride(out.advantage) && rlhf::unit_stride(out.returns);
   }
-  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
-    return begins_aligned(in.reward) && begins_aligned(in.value) && begins_aligned(in.mask) &&
-           begins_aligned(in.next_value) && begins_aligned(in.done) && begins_aligned(in.logp) &&
-           begins_aligned(in.old_logp) && begins_aligned(in.gamma) && begins_aligned(in.lambda) &&
-           begins_aligned(out.advantage) && begins_aligned(out.returns);
-  }
   template <class V>
   [[nodiscard]] RLHF_HD RLHF_INLINE reward_step<V> fetch(std::int64_t i) const {
     reward_step<V> x{load_or<V>(in.reward, i, 0), load_or<V>(in.value, i, 0), mask_t<V>(true)};

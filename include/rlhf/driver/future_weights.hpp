@@ -22,10 +22,6 @@ struct scan_kernel {
     return rlhf::unit_stride(logp) && rlhf::unit_stride(old_logp) && rlhf::unit_stride(advantage) &&
            rlhf::unit_stride(mask) && rlhf::unit_stride(out);
   }
-  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
-    return begins_aligned(logp) && begins_aligned(old_logp) && begins_aligned(advantage) && begins_aligned(mask) &&
-           begins_aligned(out);
-  }
   template <class V>
   struct token {
     V difference{}, advantage{};

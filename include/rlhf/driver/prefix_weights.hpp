@@ -64,9 +64,6 @@ struct scan_kernel {
   [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
     return rlhf::unit_stride(advantage) && rlhf::unit_stride(mask) && rlhf::unit_stride(out);
   }
-  [[nodiscard]] RLHF_HD RLHF_INLINE bool aligned() const {
-    return begins_aligned(advantage) && begins_aligned(mask) && begins_aligned(out);
-  }
   template <class V>
   struct token {
     V size{};

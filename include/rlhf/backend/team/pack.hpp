@@ -39,7 +39,7 @@ struct pack_mask {
 enum class access {
   any,      ///< at any address: in one piece where that is aligned, else one by one
   aligned,  ///< in one piece; whoever walks has seen to it
-  paired,  ///< aligned, 32 bytes a thread; its neighbour 2k or 2k + 1 has the next 32 and works with it, the even one the later
+  paired,  ///< as `any`, 32 bytes a thread; its neighbour 2k or 2k + 1 has the next 32 and works with it, the even one the later
   dry  ///< as `any`, but stores write nothing: a kernel is run only for what it passes to a scan
 };
 
@@ -353,7 +353,7 @@ struct memory_traits<pack<T, N, How>> {
  private:
   template <class S>
   [[nodiscard]] static RLHF_HD RLHF_INLINE bool in_one_piece(const S* p) {
-    return How == access::aligned || How == access::paired || pack_detail::aligned<S, N>(p);
+    return How == access::aligned || pack_detail::aligned<S, N>(p);
   }
   template <class S>
   static constexpr bool halved = How == access::paired && sizeof(S) * static_cast<unsigned>(N) == 32;

@@ -7,7 +7,6 @@
 // maps are found in passes, one for each level of the kernel's recurrences. Shifts need no map: a thread hands its first element
 // to the next one. Everything is done in an order that depends on the lengths alone.
 
-#include <concepts>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
@@ -179,15 +178,13 @@ struct thread_scan {
 
 /// A kernel in three steps: `fetch<V>(i)`, `solve(s, fetched, scan)`, `place(s, i, fetched, solved)`.
 template <class Kernel>
-concept scan_in_steps = requires(const Kernel& kernel) {
-  kernel.template fetch<typename Kernel::scalar>(std::int64_t{});
-  { kernel.aligned() } -> std::same_as<bool>;
-};
+concept scan_in_steps =
+    requires(const Kernel& kernel) { kernel.template fetch<typename Kernel::scalar>(std::int64_t{}); };
 /// May a thread walk its share as one number of several lanes?
 template <class Kernel>
 [[nodiscard]] bool walks_shares(const Kernel& kernel) {
   if constexpr (scan_in_steps<Kernel>)
-    return kernel.unit_stride() && kernel.aligned();
+    return kernel.unit_stride();
   else
     return false;
 }
