@@ -107,6 +107,12 @@ __global__ void instructions(std::uint32_t* to, std::uint32_t a, std::uint32_t b
   asm("{.reg .f32 y; max.f32 y, %1, %2; mov.b32 %0, y;}" : "=r"(to[8]) : "f"(x), "f"(nan));
   asm("{.reg .f32 y; cvt.sat.f32.f32 y, %1; mov.b32 %0, y;}" : "=r"(to[9]) : "f"(nan));
   asm("{.reg .f32 y; max.NaN.f32 y, %1, %2; mov.b32 %0, y;}" : "=r"(to[10]) : "f"(x), "f"(nan));
+  // Rounded towards 0, downwards, and then to nearest again: a sum of 0 would be -0 downwards.
+  const float tiny = x * 0x1p-25f, zero = x - 2.5f;
+  asm("{.reg .f32 y; add.rz.f32 y, %1, %2; mov.b32 %0, y;}" : "=r"(to[11]) : "f"(1.0f), "f"(tiny));
+  asm("{.reg .f32 y; fma.rm.f32 y, %1, %2, %3; mov.b32 %0, y;}" : "=r"(to[12]) : "f"(-1.0f), "f"(1.0f), "f"(-tiny));
+  asm("{.reg .f32 y; add.f32 y, %1, %2; mov.b32 %0, y;}" : "=r"(to[13]) : "f"(1.0f), "f"(tiny));
+  asm("{.reg .f32 y; sub.f32 y, %1, %2; mov.b32 %0, y;}" : "=r"(to[14]) : "f"(zero), "f"(zero));
 }
 __global__ void shuffles(int* to) {
   const int lane = static_cast<int>(threadIdx.x);
@@ -255,7 +261,7 @@ const example examples[] = {
      nullptr},
     {"instructions",
      [] {
-       std::uint32_t* const x = on_device<std::uint32_t>(11);
+       std::uint32_t* const x = on_device<std::uint32_t>(15);
        const float infinite = HUGE_VALF;
        instructions<<<1, 1>>>(x, 0x11223384u, 0x556677a8u, 2.5f, infinite - infinite);
        done();
@@ -276,6 +282,8 @@ const example examples[] = {
            require(false, "an instruction");
          }
        require((read(x, 10) & 0x7f800000u) == 0x7f800000u && (read(x, 10) & 0x7fffffu) != 0, "max.NaN");
+       const std::uint32_t rounded[] = {0x3f800000u, 0xbf800001u, 0x3f800001u, 0};
+       for (int k = 0; k < 4; ++k) require(read(x, 11 + k) == rounded[k], "a direction of rounding");
      },
      nullptr},
     {"shuffles",
