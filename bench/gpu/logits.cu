@@ -16,7 +16,7 @@ void add(contests& all, device& d, std::int64_t rows, std::int64_t vocabulary, c
   for (std::int64_t r = 0; r < rows; ++r) ids.push_back(static_cast<std::int32_t>(r * 31 % vocabulary));
   const array<std::int32_t> target(ids);
   const array<float> logp(rows), entropy(rows), lse(rows), grad_logp(rows, -1e-3f, 1e-3f, 12);
-  const std::string shape = "/" + std::to_string(rows) + "x" + std::to_string(vocabulary) + "/" + type;
+  const std::string shape = '/' + std::to_string(rows) + 'x' + std::to_string(vocabulary) + '/' + type;
   const double one_read = static_cast<double>(logits.bytes());
   const auto inputs = [=](const array<L>& z) {
     return rlhf::logits_inputs<L, cuda_space>{.logits = {z.data(), rows, vocabulary}, .target = target.input()};
