@@ -73,48 +73,42 @@ struct kl_rewards {
   }
 };
 
-/// One thread walks a response: the modes pay at segment ends, which only a walk finds.
+/// Rewards of tokens side by side; what is paid at ends of segments (rto_mode::semi) waits for a walk, as only a walk finds them.
 template <class T, class Space>
 struct rto_rewards {
   using scalar = compute_t<T>;
-  static constexpr int sums = 0, maxima = 0;
+  static constexpr int sums = 1, maxima = 0;
   rto_reward how;
   layout<Space> sequences;
   shaping_inputs<T, Space> in;
   shaping_outputs<T, Space> out;
 
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
+    return rlhf::unit_stride(in.old_logp) && rlhf::unit_stride(in.ref_logp) && rlhf::unit_stride(in.dpo_logp) &&
+           rlhf::unit_stride(in.mask) && rlhf::unit_stride(out.reward) && rlhf::unit_stride(out.kl);
+  }
   template <class V>
-  RLHF_HD RLHF_INLINE void operator()(std::int64_t, accumulator<V, 0, 0>&) const {}
-
-  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<0>&) const {
-    const segment range = sequences[s];
-    const std::int64_t last = score_slot(range, in.mask, score_placement::last);
-    double sum = 0, unpaid = 0;
-    std::int64_t open = -1;  // the last valid slot so far: where unpaid rewards of its segment go
-    for (std::int64_t i = range.begin; i < range.end; ++i) {
-      const bool valid = !in.mask || in.mask[i] != 0;
-      scalar kl = 0, reward = 0;
-      if (valid) {
-        const scalar ref = static_cast<scalar>(in.ref_logp[i]);
-        kl = static_cast<scalar>(in.old_logp[i]) - ref;
-        const scalar dpo = how.beta1 != 0 ? how.token_reward(static_cast<scalar>(in.dpo_logp[i]), ref) : scalar(0);
-        sum += static_cast<double>(dpo);
-        reward = static_cast<scalar>(-how.beta2) * kl;
-        if (how.mode == rto_mode::dense || how.mode == rto_mode::shaping_only) reward += dpo;
-        if (how.mode == rto_mode::semi) {
-          if (open >= 0 && in.segment[open] != in.segment[i]) {
-            pay(open, unpaid);
-            unpaid = 0;
-          }
-          unpaid += static_cast<double>(dpo);
-          open = i;
-        }
-      }
-      if (out.kl) out.kl[i] = static_cast<T>(kl);
-      if (out.reward) out.reward[i] = static_cast<T>(reward);
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t i, accumulator<V, 1, 0>& acc) const {
+    const V zero(number_traits<V>::constant(0));
+    const mask_t<V> valid = load_mask<V>(in.mask, i);
+    const V ref = load<V>(in.ref_logp, i);
+    const V kl = select(valid, load<V>(in.old_logp, i) - ref, zero);
+    V reward = zero - kl * V(number_traits<V>::constant(how.beta2));
+    if (how.beta1 != 0) {
+      const V dpo = select(valid, how.token_reward(load<V>(in.dpo_logp, i), ref), zero);
+      acc.sum[0] = acc.sum[0] + dpo;
+      if (how.mode == rto_mode::dense || how.mode == rto_mode::shaping_only) reward = reward + dpo;
     }
-    if (open >= 0) pay(open, unpaid);
+    store(out.kl, i, kl);
+    store(out.reward, i, reward);
+  }
+  RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<1>& found) const {
+    const double sum = found.sum[0];
     if (out.dpo_sum) out.dpo_sum[s] = static_cast<T>(sum);
+    if (!out.reward) return;
+    const segment range = sequences[s];
+    if (how.mode == rto_mode::semi && how.beta1 != 0) pay_segments(range);
+    const std::int64_t last = score_slot(range, in.mask, score_placement::last);
     if (last < 0) return;
     if (how.mode == rto_mode::eos) pay(last, sum);
     if (how.mode == rto_mode::shaping_only) pay(last, -sum);
@@ -122,8 +116,23 @@ struct rto_rewards {
   }
 
  private:
+  RLHF_HD RLHF_INLINE void pay_segments(const segment& range) const {
+    double unpaid = 0;
+    std::int64_t open = -1;  // the last valid slot so far: where unpaid rewards of its segment go
+    for (std::int64_t i = range.begin; i < range.end; ++i) {
+      if (in.mask && in.mask[i] == 0) continue;
+      if (open >= 0 && in.segment[open] != in.segment[i]) {
+        pay(open, unpaid);
+        unpaid = 0;
+      }
+      unpaid += static_cast<double>(
+          how.token_reward(static_cast<scalar>(in.dpo_logp[i]), static_cast<scalar>(in.ref_logp[i])));
+      open = i;
+    }
+    if (open >= 0) pay(open, unpaid);
+  }
   RLHF_HD RLHF_INLINE void pay(std::int64_t i, double amount) const {
-    if (out.reward) out.reward[i] = static_cast<T>(static_cast<double>(out.reward[i]) + amount);
+    out.reward[i] = static_cast<T>(static_cast<double>(out.reward[i]) + amount);
   }
 };
 
