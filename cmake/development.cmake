@@ -54,6 +54,16 @@ if(NOT TARGET nlohmann_json::nlohmann_json OR NOT TARGET CLI11::CLI11)
                  "(Debian: nlohmann-json3-dev, libcli11-dev; upstream: https://github.com/nlohmann/json, https://github.com/CLIUtils/CLI11)")
 endif()
 
+# ggml, for its example and its test; it stands in no release of Debian yet: CMAKE_PREFIX_PATH or ggml_DIR tells where it is. Searched
+# for in a function, as its package sets variables that are nobody else's business.
+function(rlhf_find_ggml)
+  find_package(ggml CONFIG QUIET GLOBAL)
+endfunction()
+rlhf_find_ggml()
+if(NOT TARGET ggml::ggml)
+  message(STATUS "rlhf: the example and the test beside ggml are left out, they need it (https://github.com/ggml-org/ggml)")
+endif()
+
 # Thrust once more, on its OpenMP system.
 if(TARGET rlhf_thrust)
   find_package(OpenMP QUIET COMPONENTS CXX)

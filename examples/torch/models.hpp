@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "../words.hpp"
 #include "rlhf/backend/reference.hpp"
 #include "rlhf/core/throw.hpp"
 #include "rlhf/driver/token_logp.hpp"
@@ -125,40 +126,13 @@ class torch_policy : public flat_model<Network> {
   }
   //! [policy]
 
-  /// Every step runs the network over the whole prefix again: short to read. A sampler in earnest keeps the GRU's state.
   [[nodiscard]] rlhf::responses sample(const rlhf::prompt_list& prompts, std::int64_t n, rlhf::random_key key) {
     const torch::NoGradGuard no_graph;
-    const rlhf::random_numbers numbers(key);
-    const auto samples = static_cast<std::size_t>(n);
-    rlhf::prompt_list text;
-    for (const auto& prompt : prompts) text.insert(text.end(), samples, prompt);
-    std::vector<std::size_t> open(text.size());
-    for (std::size_t i = 0; i < open.size(); ++i) open[i] = i;
-    for (std::int64_t t = 0; t < max_tokens && !open.empty(); ++t) {
-      rlhf::responses next;  // one token more, whichever it will be
-      for (const std::size_t i : open) next.add(text[i], std::span(&end_token, 1));
+    return words::sample_prefixes(prompts, n, key, end_token, max_tokens, [&](const rlhf::responses& next) {
       const torch::Tensor p = torch::softmax(this->before_tokens(next), 1);
-      const auto rows = rlhf::as_view<const float, 2>(p);
-      for (std::size_t k = 0; k < open.size(); ++k) {
-        const std::size_t i = open[k];
-        const double u = numbers.uniform({static_cast<std::uint32_t>(i / samples),
-                                          static_cast<std::uint32_t>(i % samples), static_cast<std::uint32_t>(t)});
-        const float* const row = rows.row(static_cast<std::int64_t>(k));
-        double below = 0;
-        std::int32_t token = 0;
-        while (token < static_cast<std::int32_t>(rows.columns) - 1 && u >= (below += static_cast<double>(row[token])))
-          ++token;
-        text[i].push_back(token);
-      }
-      std::erase_if(open, [&](std::size_t i) { return text[i].back() == end_token; });
-    }
-    rlhf::responses out;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-      const std::span<const std::int32_t> all = text[i];
-      const std::size_t begin = prompts[i / samples].size();
-      out.add(all.first(begin), all.subspan(begin));
-    }
-    return out;
+      const auto all = rlhf::as_view<const float>(p);
+      return std::vector<float>(all.data, all.data + all.extent);
+    });
   }
 
  private:

@@ -2,6 +2,7 @@
 
 #include <ATen/core/ivalue.h>  // first: see examples/torch/models.hpp
 
+#include <ATen/DLConvertor.h>
 #include <torch/autograd.h>
 #include <torch/nn.h>
 
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "rlhf/driver/policy_loss.hpp"
+#include "rlhf/interop/dlpack.hpp"
 #include "rlhf/objective/aggregate.hpp"
 #include "rlhf/objective/kl.hpp"
 #include "rlhf/train/on_policy.hpp"
@@ -150,6 +152,10 @@ TEST_CASE("views of torch's tensors, without a copy") {
   CHECK(column.stride == 6);
   CHECK(column[3] == 23);
 
+  CHECK(as_view<const float>(x).extent == 24);  // sequences and tokens: the slots of a padded layout
+  const auto rows = as_view<const float, 2>(x.view({2, 2, 6}));
+  CHECK((rows.rows == 4 && rows.columns == 6));
+
   const Tensor half = torch::tensor({1.5f, -2.25f});
   const auto as_float = [](const auto& v) { return std::vector<float>{float{v[0]}, float{v[1]}}; };
   const Tensor b = half.to(torch::kBFloat16), h = half.to(torch::kHalf);
@@ -167,13 +173,26 @@ TEST_CASE("views of torch's tensors, without a copy") {
   };
   CHECK(refusal({}) == "score: logp is not defined, wants a tensor");
   CHECK(refusal(torch::zeros(3, torch::kDouble)) == "score: logp is Double, wants Float");
-  CHECK(refusal(torch::zeros({3, 2})) == "score: logp has 2 dimensions, wants 1");
+  CHECK(refusal(torch::zeros({3, 2}).t()) ==
+        "score: logp has gaps between dimensions, of which it has 2, wants one stride between all elements, for a view of rank 1");
   CHECK(refusal(torch::zeros(1).expand({3})) == "score: logp has stride 0, wants 1 or more, to be written to");
   CHECK(refusal(torch::zeros(3, torch::kMeta)) == "score: logp is on another device, wants host memory");
   CHECK(refusal(torch::zeros(3).to_sparse()) == "score: logp is not strided, wants a dense tensor");
   CHECK(refusal(torch::zeros(3)) == "ok");
   CHECK_THROWS_WITH((as_view<const float, 2>(x.t(), "logits")),
                     "as_view: logits has columns at a distance of 6, wants 1");
+}
+
+TEST_CASE("the same tensors by DLPack") {
+  const Tensor x = torch::arange(24, torch::kFloat).view({4, 6});
+  DLManagedTensor* const owned = at::toDLPack(x.slice(1, 1, 4));
+  const auto m = as_view<const float, 2>(*owned);
+  CHECK(m.data == x.data_ptr<float>() + 1);
+  CHECK((m.rows == 4 && m.columns == 3 && m.pitch == 6));
+  view<const double, 2> other;
+  CHECK(std::string(as_view(owned->dl_tensor, other, "logits").message().c_str()) ==
+        "as_view: logits is float32, wants float64");
+  owned->deleter(owned);
 }
 
 TEST_CASE("a gradient adds up in the flat array, and a copy has the same log-probabilities") {
