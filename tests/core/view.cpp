@@ -123,3 +123,16 @@ TEST_CASE("layouts that cannot be walked are refused by name") {
   CHECK_FALSE(rlhf::check(rlhf::packed({interleaved.data(), 3, 2}), "gae"));
   CHECK_FALSE(rlhf::check(rlhf::packed({static_cast<const std::int64_t*>(nullptr), 3}), "gae"));
 }
+
+TEST_CASE("a layout whose tokens are not those of its sequences is refused: it would be walked beyond its arrays") {
+  std::vector<std::int64_t> offsets = {0, 2, 5};
+  const auto batch = rlhf::packed(offsets);
+  CHECK(rlhf::check(batch, "gae"));
+  offsets = {0, 2, 9};  // the next batch, in the memory of the last
+  CHECK(text(rlhf::check(batch, "gae")) == "gae: layout.offsets ends at 9, wants 5");
+  offsets = {0, 2, 4};
+  CHECK(text(rlhf::check(batch, "gae", "chosen.sequences", "chosen.sequences.offsets")) ==
+        "gae: chosen.sequences.offsets ends at 4, wants 5");
+  CHECK(text(rlhf::check(rlhf::layout<>{nullptr, 2, 2, 6}, "gae")) == "gae: layout has 6 tokens, wants 4");
+  CHECK(rlhf::check(rlhf::layout<>{nullptr, 2, 3, 6}, "gae"));
+}

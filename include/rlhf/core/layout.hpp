@@ -60,7 +60,13 @@ struct layout {
             static_cast<double>(sequences.sequences < 0 ? sequences.sequences : sequences.width),
             0,
             "0 or more, and offsets that are contiguous"};
-  if (sequences.offsets == nullptr) return {};
+  if (sequences.offsets == nullptr) {
+    const std::int64_t slots = sequences.sequences * sequences.width;
+    if (sequences.tokens == slots) return {};
+    return {
+        errc::shape, function, argument, "tokens", static_cast<double>(sequences.tokens), static_cast<double>(slots),
+        nullptr};
+  }
   if (sequences.offsets[0] != 0)
     return {errc::index, function, offsets, "starts at", static_cast<double>(sequences.offsets[0]), 0, nullptr};
   for (std::int64_t i = 0; i < sequences.sequences; ++i)
@@ -72,6 +78,11 @@ struct layout {
               static_cast<double>(i + 1),
               0,
               "offsets that never decrease"};
+  // A layout remembers its tokens, and sees no later change of the offsets.
+  const std::int64_t end = sequences.offsets[sequences.sequences];
+  if (end != sequences.tokens)
+    return {errc::index, function, offsets, "ends at", static_cast<double>(end), static_cast<double>(sequences.tokens),
+            nullptr};
   return {};
 }
 
