@@ -5,10 +5,12 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <stdexcept>
 #include <vector>
 
 #include "rlhf/math/random.hpp"
+#include "rlhf/train/update.hpp"
 #include "support/catch.hpp"
 
 TEST_CASE("the first step of AdamW, by hand") {
@@ -105,4 +107,28 @@ TEST_CASE("the norm does not overflow where its square would in float, and a non
   broken[1] = std::numeric_limits<float>::quiet_NaN();
   CHECK(std::isnan(rlhf::clip_gradient_norm(broken, 1)));
   CHECK(broken[0] == 1);
+}
+
+TEST_CASE("an update that would stop, ascend or poison is refused by name") {
+  struct {
+    std::vector<float> w{1, 2}, g{3, 4};
+    std::span<float> parameters() { return w; }
+    std::span<float> gradient() { return g; }
+  } model;
+  const auto with = [&](double rate, double maximum) {
+    rlhf::parameter_update update{rlhf::constant_schedule{rate}, rlhf::adamw{}, maximum};
+    return update.apply(model);
+  };
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THROWS_WITH(with(0.1, 0), "parameter_update: maximum_norm is 0, wants more than 0 (infinity turns it off)");
+  CHECK_THROWS_WITH(with(0.1, -1), "parameter_update: maximum_norm is -1, wants more than 0 (infinity turns it off)");
+  CHECK_THROWS_WITH(with(0.1, nan), "parameter_update: maximum_norm is nan, wants more than 0 (infinity turns it off)");
+  CHECK_THROWS_WITH(with(nan, 1), "parameter_update: the rate is nan, wants a finite number, 0 or more");
+  CHECK_THROWS_WITH(with(-0.1, 1), "parameter_update: the rate is -0.1, wants a finite number, 0 or more");
+  CHECK(model.w == std::vector<float>{1, 2});
+  model.g.push_back(5);
+  CHECK_THROWS_WITH(with(0.1, 1), "parameter_update: the model's gradient has 3 elements, wants 2");
+  model.g.pop_back();
+  CHECK(with(0.1, std::numeric_limits<double>::infinity()) == 5);
+  CHECK(model.w[0] < 1);
 }
