@@ -17,7 +17,7 @@ struct token_inputs {
   view<const T, 1, Space> rollout_logp{};  ///< as the sampling engine reported it
   view<const T, 1, Space> advantage{};
   mask_view<Space> mask{};           ///< which slots are tokens of the loss; all without it
-  mask_view<Space> keep{};           ///< tokens whose objective is dropped; denominators still count them
+  mask_view<Space> keep{};           ///< where it is 0 the objective is dropped; denominators still count the token
   view<const T, 1, Space> weight{};  ///< importance weights: multiply the objective, not the penalty; constants
   grouping<Space> groups{};          ///< prompts, for prompt_mean
   view<const T, 1, Space> score{};   ///< of the response, for objectives that treat good ones otherwise (topr)

@@ -9,6 +9,7 @@ namespace rlhf::inline v1 {
 
 /// Which sequences belong to the same group (prompt), for group statistics and prompt means: group g holds the sequences
 /// `order[groups[g].begin ... groups[g].end)`, or those numbers themselves where `order` is null.
+/// A number that `order` names twice stands for one that it leaves out, and for that one nothing is written: not checked.
 template <class Space = host_space>
 struct grouping {
   layout<Space> groups{};

@@ -11,8 +11,10 @@
 
 namespace rlhf::inline v1 {
 
-/// Pairs of responses: chosen(i) is preferred to rejected(i). What else is known of them is [pairs], or empty. A loss that
-/// needs what is not there is refused, and so is what is there and the loss does not read.
+/// Pairs of responses: chosen(i) is preferred to rejected(i), both to the same prompt (which nobody checks). What else is known
+/// of them is [pairs], or empty. A loss that needs what is not there is refused; so is, by loops over policies, what is there and
+/// the loss does not read. Loops over reward models pass over margins and probabilities that their loss does not ask for
+/// (bradley_terry: use_margin, soft_labels).
 struct preference_pairs {
   responses chosen;
   responses rejected;
