@@ -1,5 +1,6 @@
 // What is wrong with a call is said by name: function, argument, got, want. A refused call has written nothing.
 
+#include <cmath>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -74,6 +75,21 @@ TEST_CASE("policy_loss") {
   check(call([](auto&, auto& o) { o.grad_logp = out5; }), "policy_loss: grad_logp has 5 elements, wants 6");
   check(call([](auto&, auto& o) { o.grad_entropy = out5; }), "policy_loss: grad_entropy has 5 elements, wants 6");
   check(call([](auto&, auto& o) { o.per_token = out5; }), "policy_loss: per_token has 5 elements, wants 6");
+  // The same tokens under aggregates that are none.
+  const auto under = [&](const auto& aggregate) {
+    rlhf::token_inputs<double> i;
+    i.logp = i.advantage = six;
+    rlhf::token_outputs<double> o;
+    o.loss = out1;
+    return rlhf::policy_loss{rlhf::reinforce{}, rlhf::none{}, aggregate}(cpu, rows, i, o);
+  };
+  const double nan = std::nan("");
+  check(under(rlhf::token_mean{.scale = nan}), "token_mean: scale is nan, wants a finite number");
+  check(under(rlhf::token_sum{.scale = HUGE_VAL}), "token_sum: scale is inf, wants a finite number");
+  check(under(rlhf::sequence_mean_token_mean{.scale = -HUGE_VAL}),
+        "sequence_mean_token_mean: scale is -inf, wants a finite number");
+  check(under(rlhf::sequence_mean_token_sum{.scale = nan}),
+        "sequence_mean_token_sum: scale is nan, wants a finite number");
 }
 
 TEST_CASE("policy_loss: layouts, groups, what terms and wrappers read") {
@@ -149,6 +165,21 @@ TEST_CASE("preference_loss on sums") {
   check(call([](auto& i, auto&) { i.rejected = {}; }),
         "preference_loss: rejected is null, wants a pointer to its elements");
   check(call([](auto& i, auto&) { i.rejected = five; }), "preference_loss: rejected has 5 elements, wants 6");
+  check(call([](auto& i, auto& o) {
+          i.chosen.extent = i.rejected.extent = i.ref_chosen.extent = i.ref_rejected.extent = -2;
+          i.chosen_length.extent = i.rejected_length.extent = o.grad_chosen.extent = -2;
+        }),
+        "preference_loss: chosen has elements: -2, wants 0 or more");
+  const auto with_nll = [&](const rlhf::chosen_nll& nll) {
+    rlhf::pair_inputs<double> i;
+    i.chosen = i.rejected = i.ref_chosen = i.ref_rejected = i.chosen_length = six;
+    rlhf::pair_outputs<double> o;
+    o.loss = out1;
+    return rlhf::preference_loss{rlhf::dpo_sigmoid{}, rlhf::batch_mean{}, nll}(cpu, i, o);
+  };
+  check(with_nll({.weight = std::nan("")}), "chosen_nll: weight is nan, wants a finite number, 0 (no term) or more");
+  check(with_nll({.weight = -1}), "chosen_nll: weight is -1, wants a finite number, 0 (no term) or more");
+  check(with_nll({.weight = 1, .count = -3}), "chosen_nll: count is -3, wants 0 (count them) or more");
   check(call([](auto& i, auto&) { i.ref_chosen = {}; }),
         "preference_loss: ref_chosen is null, wants a pointer to its elements");
   check(call([](auto& i, auto&) { i.ref_rejected = five; }), "preference_loss: ref_rejected has 5 elements, wants 6");
@@ -212,7 +243,7 @@ TEST_CASE("preference_loss on tokens") {
   check(call([&](auto& i, auto&) { i.rejected.sequences = rlhf::packed(late); }),
         "preference_loss: rejected.sequences.offsets starts at 1, wants 0");
   check(call([](auto& i, auto&) { i.rejected.sequences = rlhf::padded(3, 2); }),
-        "preference_loss: rejected has 3 elements, wants 2");
+        "preference_loss: rejected.sequences has 3 sequences, wants 2");
   check(call([](auto& i, auto&) { i.weight = six; }), "preference_loss: weight has 6 elements, wants 2");
   check(call([](auto& i, auto&) { i.mask = {mask.data(), 6}; }), "preference_loss: mask has 6 elements, wants 2");
   check(call([](auto&, auto& o) { o.grad_chosen = out2; }), "preference_loss: grad_chosen has 2 elements, wants 6");
@@ -242,6 +273,8 @@ TEST_CASE("value_loss and reward_loss") {
   vo.loss = out1;
   check(rlhf::value_loss{rlhf::clipped_value{.clip = 0}}(cpu, rows, vi, vo),
         "clipped_value: clip is 0, wants more than 0 (infinity turns it off)");
+  check(rlhf::value_loss{rlhf::clipped_value{.scale = std::nan("")}}(cpu, rows, vi, vo),
+        "clipped_value: scale is nan, wants a finite number above 0");
 
   const auto reward = [&](const rlhf::bradley_terry& o,
                           const std::function<void(rlhf::score_inputs<double>&, rlhf::score_outputs<double>&)>& spoil) {
@@ -284,6 +317,8 @@ TEST_CASE("token_logp and token_logp_backward") {
   check(call([](auto& i, auto&) { i.temperature = 0; }), "token_logp: temperature is 0, wants more than 0");
   check(call([](auto& i, auto&) { i.logits.pitch = 2; }),
         "token_logp: logits has a pitch of 2, wants rows that do not overlap");
+  check(call([](auto& i, auto& o) { i.logits.rows = i.target.extent = o.logp.extent = -2; }),
+        "token_logp: logits has rows: -2, wants 0 or more");
   check(call([](auto&, auto& o) { o.logp = out5; }), "token_logp: logp has 5 elements, wants 2");
   check(call([](auto&, auto& o) { o.entropy = out5; }), "token_logp: entropy has 5 elements, wants 2");
   check(call([](auto&, auto& o) { o.lse = out5; }), "token_logp: lse has 5 elements, wants 2");
@@ -303,7 +338,9 @@ TEST_CASE("token_logp and token_logp_backward") {
         "token_logp_backward: entropy is null, wants a pointer to its elements");
   check(back([](auto&, auto& to) { to.data = nullptr; }),
         "token_logp_backward: grad_logits is null, wants a pointer to its elements");
-  check(back([](auto&, auto& to) { to.rows = 1; }), "token_logp_backward: grad_logits has 1 elements, wants 2");
+  check(back([](auto&, auto& to) { to.rows = 1; }), "token_logp_backward: grad_logits has 1 rows, wants 2");
+  check(back([](auto&, auto& to) { to.pitch = 2; }),
+        "token_logp_backward: grad_logits has a pitch of 2, wants rows that do not overlap");
   check(back([](auto&, auto& to) { to.columns = 2; }),
         "token_logp_backward: grad_logits has columns: 2, wants at least the vocabulary");
 }
@@ -321,17 +358,19 @@ TEST_CASE("full_kl") {
         "full_kl: logits is null, wants a pointer to its elements");
   check(call([](auto& i, auto&) { i.ref_logits.data = nullptr; }),
         "full_kl: ref_logits is null, wants a pointer to its elements");
-  check(call([](auto& i, auto&) { i.ref_logits.rows = 1; }), "full_kl: ref_logits has 1 elements, wants 2");
+  check(call([](auto& i, auto&) { i.ref_logits.rows = 1; }), "full_kl: ref_logits has 1 rows, wants 2");
   check(call([](auto& i, auto&) { i.vocabulary = 4; }),
         "full_kl: vocabulary is 4, wants at most the columns of both logits");
   check(call([](auto& i, auto&) { i.temperature = -1; }), "full_kl: temperature is -1, wants more than 0");
   check(call([](auto& i, auto&) { i.mask = {mask.data(), 3}; }), "full_kl: mask has 3 elements, wants 2");
   check(call([](auto&, auto& o) { o.kl = out5; }), "full_kl: kl has 5 elements, wants 2");
   check(call([](auto&, auto& o) { o.grad_kl = five; }), "full_kl: grad_kl has 5 elements, wants 2");
+  check(call([](auto&, auto& o) { o.grad_logits = {out.data(), 3, 3}; }), "full_kl: grad_logits has 3 rows, wants 2");
   check(call([](auto&, auto& o) {
-          o.grad_logits = {out.data(), 3, 3};
+          o.grad_logits = {out.data(), 2, 3, 1};
         }),
-        "full_kl: grad_logits has 3 elements, wants 2");
+        "full_kl: grad_logits has a pitch of 1, wants rows that do not overlap");
+  check(call([](auto& i, auto&) { i.logits.rows = -2; }), "full_kl: logits has rows: -2, wants 0 or more");
 }
 
 TEST_CASE("advantages, whitening, groups") {

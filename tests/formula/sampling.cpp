@@ -149,7 +149,12 @@ TEST_CASE("sampling distributions: vocabulary, place, errors") {
   CHECK(message().find("vocabulary") != std::string::npos);
   in.vocabulary = 0;
   in.reference = {reference.data(), 1, 3};
-  CHECK(message().find("reference") != std::string::npos);
+  CHECK(message() == "sampling_distribution: reference has 1 rows, wants 2");
+  in.reference = {reference.data(), 2, 3};
+  out.log_probability = {policy.data(), 3, 3};
+  CHECK(message() == "sampling_distribution: log_probability has 3 rows, wants 2");
+  out.log_probability = {policy.data(), 2, 3, 2};
+  CHECK(message() == "sampling_distribution: log_probability has a pitch of 2, wants rows that do not overlap");
   in.reference = {};
   CHECK(message().find("reference") != std::string::npos);
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <string>
 
 #include "formula/support.hpp"
 #include "rlhf/driver/token_logp.hpp"
@@ -116,7 +117,10 @@ TEST_CASE("token_logp gives the same k likeliest tokens beside its own figures")
     CHECK(test::text(rlhf::token_logp(backend, in, out)) ==
           "token_logp: top_token is null, wants a pointer to its elements");
     out.top_token = {token.data(), 3, k};
-    CHECK(test::text(rlhf::token_logp(backend, in, out)) == "token_logp: top_token has 3 elements, wants 4");
+    CHECK(test::text(rlhf::token_logp(backend, in, out)) == "token_logp: top_token has 3 rows, wants 4");
+    out.top_token = {token.data(), 4, k, k - 1};
+    CHECK(test::text(rlhf::token_logp(backend, in, out)) ==
+          "token_logp: top_token has a pitch of " + std::to_string(k - 1) + ", wants rows that do not overlap");
     out.top_logp = {top.data(), 4, 33};
     out.top_token = {token.data(), 4, 33};
     CHECK(test::text(rlhf::token_logp(backend, in, out)).find("token_logp: top_logp") == 0);

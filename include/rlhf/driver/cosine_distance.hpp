@@ -106,14 +106,15 @@ status cosine_distance(B& be, const cosine_inputs<L, Space>& in, const cosine_ou
   const std::int64_t rows = in.x.rows;
   if (rows > 0 && !in.x) return remark::null(name, "x");
   if (rows > 0 && !in.y) return remark::null(name, "y");
-  if (in.y.rows != rows) return remark::shape(name, "y", in.y.rows, rows);
+  if (auto s = logp_detail::check_rows(in.y, name, "y", rows); !s) return s;
   if (in.y.columns != in.x.columns)
     return {errc::shape, name, "y", "has columns:", static_cast<double>(in.y.columns), 0, "those of x"};
   if (in.mask && in.mask.extent != rows) return remark::shape(name, "mask", in.mask.extent, rows);
   if (out.distance && out.distance.extent != rows) return remark::shape(name, "distance", out.distance.extent, rows);
   if (out.grad_distance && out.grad_distance.extent != rows)
     return remark::shape(name, "grad_distance", out.grad_distance.extent, rows);
-  if (out.grad_x && out.grad_x.rows != rows) return remark::shape(name, "grad_x", out.grad_x.rows, rows);
+  if (out.grad_x)
+    if (auto s = logp_detail::check_rows(out.grad_x, name, "grad_x", rows); !s) return s;
   if (out.grad_x && out.grad_x.columns != in.x.columns)
     return {errc::shape, name, "grad_x", "has columns:", static_cast<double>(out.grad_x.columns), 0, "those of x"};
   return be.rows(rows, cosine_detail::rows_kernel<T, L, Space>{in, out}, nullptr);

@@ -117,9 +117,10 @@ struct rows_kernel {
 template <class L, class T, class Space>
 [[nodiscard]] status check(const char* name, full_kl_inputs<L, Space>& in, const full_kl_outputs<L, T, Space>& out) {
   const std::int64_t rows = in.logits.rows;
+  if (rows < 0) return {errc::shape, name, "logits", "has rows:", static_cast<double>(rows), 0, "0 or more"};
   if (rows > 0 && !in.logits) return remark::null(name, "logits");
   if (rows > 0 && !in.ref_logits) return remark::null(name, "ref_logits");
-  if (in.ref_logits.rows != rows) return remark::shape(name, "ref_logits", in.ref_logits.rows, rows);
+  if (auto s = logp_detail::check_rows(in.ref_logits, name, "ref_logits", rows); !s) return s;
   if (in.vocabulary == 0) in.vocabulary = in.logits.columns;
   if (in.vocabulary < 0 || in.vocabulary > in.logits.columns || in.vocabulary > in.ref_logits.columns)
     return {errc::shape,
@@ -133,8 +134,8 @@ template <class L, class T, class Space>
   if (in.mask && in.mask.extent != rows) return remark::shape(name, "mask", in.mask.extent, rows);
   if (out.kl && out.kl.extent != rows) return remark::shape(name, "kl", out.kl.extent, rows);
   if (out.grad_kl && out.grad_kl.extent != rows) return remark::shape(name, "grad_kl", out.grad_kl.extent, rows);
-  if (out.grad_logits && out.grad_logits.rows != rows)
-    return remark::shape(name, "grad_logits", out.grad_logits.rows, rows);
+  if (out.grad_logits)
+    if (auto s = logp_detail::check_rows(out.grad_logits, name, "grad_logits", rows); !s) return s;
   if (out.grad_logits && out.grad_logits.columns < in.vocabulary)
     return {errc::shape,
             name,

@@ -233,6 +233,9 @@ template <template <class> class Item, class T, class Space, class Objective, cl
     if (!v) return required && c.items > 0 ? remark::null(c.function, name) : status{};
     return v.extent == c.items ? status{} : remark::shape(c.function, name, v.extent, c.items);
   };
+  if (c.items < 0)
+    return {errc::shape, c.function, Item<double>::variable_names[0], "has elements:", static_cast<double>(c.items),
+            0,           "0 or more"};
   const unsigned needs = needs_of(c.objective) | needs_of(c.term);
   for (int k = 0; k < Item<double>::variables; ++k)
     if (auto s = sized(c.streams.variable[k], Item<double>::variable_names[k],

@@ -62,6 +62,23 @@ using placed_square_row = placed_softmax<V, false, true>;
 template <class V>
 using placed_full_row = placed_softmax<V, true, true>;
 
+/// Are there as many rows of a matrix as there should be, and, where it is written, do they lie apart?
+template <class T, class Space>
+[[nodiscard]] constexpr status check_rows(const view<T, 2, Space>& v, const char* function, const char* argument,
+                                          std::int64_t rows) {
+  if (v.rows != rows)
+    return {errc::shape, function, argument, "rows", static_cast<double>(v.rows), static_cast<double>(rows), nullptr};
+  if (!std::is_const_v<T> && rows > 1 && v.pitch < v.columns)
+    return {errc::stride,
+            function,
+            argument,
+            "has a pitch of",
+            static_cast<double>(v.pitch),
+            0,
+            "rows that do not overlap"};
+  return {};
+}
+
 /// The views of the top k: both or none, of one shape.
 template <class T, class Space>
 [[nodiscard]] status check_top(const logp_outputs<T, Space>& out, std::int64_t rows, std::int64_t vocabulary,
@@ -69,10 +86,13 @@ template <class T, class Space>
   if (!out.top_logp && !out.top_token) return {};
   if (!out.top_logp && rows > 0) return remark::null(name, "top_logp");
   if (!out.top_token && rows > 0) return remark::null(name, "top_token");
-  if (out.top_logp.rows != rows) return remark::shape(name, "top_logp", out.top_logp.rows, rows);
-  if (out.top_token.rows != rows) return remark::shape(name, "top_token", out.top_token.rows, rows);
+  if (auto s = check_rows(out.top_logp, name, "top_logp", rows); !s) return s;
+  if (auto s = check_rows(out.top_token, name, "top_token", rows); !s) return s;
   const std::int64_t k = out.top_logp.columns;
-  if (out.top_token.columns != k) return remark::shape(name, "top_token", out.top_token.columns, k);
+  if (out.top_token.columns != k)
+    return {
+        errc::shape, name, "top_token", "columns", static_cast<double>(out.top_token.columns), static_cast<double>(k),
+        nullptr};
   if (k < 1 || k > vocabulary)
     return remark::argument(name, "top_logp", static_cast<double>(k), "columns from 1 to the vocabulary");
   return {};
@@ -288,6 +308,8 @@ struct backward_rows {
 
 template <class L, class Space, class Index>
 [[nodiscard]] constexpr status check(const logits_inputs<L, Space, Index>& in, const char* function) {
+  if (in.logits.rows < 0)
+    return {errc::shape, function, "logits", "has rows:", static_cast<double>(in.logits.rows), 0, "0 or more"};
   if (in.logits.rows > 0 && !in.logits) return remark::null(function, "logits");
   if (in.logits.rows > 0 && !in.target) return remark::null(function, "target");
   if (in.target.extent != in.logits.rows) return remark::shape(function, "target", in.target.extent, in.logits.rows);

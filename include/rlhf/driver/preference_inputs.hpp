@@ -69,10 +69,16 @@ enum class nll_reduction {
 /// The term itself: \f$ -\alpha\,\frac1N\sum_t\log\pi(y_{c,t}) \f$, weight times the negative log-likelihood of the
 /// chosen responses, nats per token. Source: TRL (RPO-alpha), OpenRLHF; catalogue P-18.
 struct chosen_nll {
-  double weight = 0;                                    ///< 0: no term
+  double weight = 0;                                    ///< 0: no term; else more than 0
   nll_reduction reduction = nll_reduction::token_mean;  ///< what the mean is over
   double count = 0;  ///< chosen tokens (token_mean) or pairs (sequence_mean) of the whole batch; 0: those of this call
 
+  [[nodiscard]] constexpr status check() const {
+    if (!(weight >= 0 && weight - weight == 0))
+      return remark::argument("chosen_nll", "weight", weight, "a finite number, 0 (no term) or more");
+    if (!(count >= 0)) return remark::argument("chosen_nll", "count", count, "0 (count them) or more");
+    return {};
+  }
   /// What the sum is divided by, from what this call counted.
   [[nodiscard]] RLHF_HD RLHF_INLINE constexpr double denominator(double tokens, double pairs) const {
     return count > 0 ? count : reduction == nll_reduction::token_mean ? tokens : pairs;

@@ -56,7 +56,13 @@ struct preference_loss {
         !s)
       return s;
     if (in.rejected.sequences.sequences != pairs)
-      return remark::shape(name, "rejected", in.rejected.sequences.sequences, pairs);
+      return {errc::shape,
+              name,
+              "rejected.sequences",
+              "sequences",
+              static_cast<double>(in.rejected.sequences.sequences),
+              static_cast<double>(pairs),
+              nullptr};
     const bool references = (needs_of(objective) & field::references) != 0;
     if (references && in.chosen.sequences.tokens > 0 && !in.chosen.ref_logp)
       return remark::null(name, "chosen.ref_logp");
@@ -240,6 +246,7 @@ struct preference_loss {
     call.gradient[1] = out.grad_rejected;
     call.stats = out.stats;
     if (auto s = item_detail::check(call); !s) return s;
+    if (auto s = nll.check(); !s) return s;
     const bool with_nll = nll.weight != 0 || out.nll;
     if (with_nll && pairs > 0 && !in.chosen_length) return remark::null(name, "chosen_length");
     if (out.nll && out.nll.extent != 1) return remark::shape(name, "nll", out.nll.extent, 1);

@@ -90,7 +90,9 @@ status sampling_distribution(B& be, const logit_mixture& mixture, sampling_input
   const std::int64_t rows = in.policy.rows;
   if (rows > 0 && !in.policy) return remark::null(name, "policy");
   if (rows > 0 && !in.reference) return remark::null(name, "reference");
-  if (in.reference.rows != rows) return remark::shape(name, "reference", in.reference.rows, rows);
+  if (in.reference.rows != rows)
+    return {errc::shape, name, "reference", "rows", static_cast<double>(in.reference.rows), static_cast<double>(rows),
+            nullptr};
   if (in.vocabulary == 0) in.vocabulary = in.policy.columns;
   if (in.vocabulary < 0 || in.vocabulary > in.policy.columns || in.vocabulary > in.reference.columns)
     return {errc::shape,
@@ -101,7 +103,21 @@ status sampling_distribution(B& be, const logit_mixture& mixture, sampling_input
             0,
             "at most the columns of both inputs"};
   if (out.log_probability && out.log_probability.rows != rows)
-    return remark::shape(name, "log_probability", out.log_probability.rows, rows);
+    return {errc::shape,
+            name,
+            "log_probability",
+            "rows",
+            static_cast<double>(out.log_probability.rows),
+            static_cast<double>(rows),
+            nullptr};
+  if (out.log_probability && rows > 1 && out.log_probability.pitch < out.log_probability.columns)
+    return {errc::stride,
+            name,
+            "log_probability",
+            "has a pitch of",
+            static_cast<double>(out.log_probability.pitch),
+            0,
+            "rows that do not overlap"};
   if (out.log_probability && out.log_probability.columns < in.vocabulary)
     return {errc::shape,
             name,

@@ -87,7 +87,7 @@ status token_logp_backward(B& be, logits_inputs<L, Space, Index> in, const logp_
   if (auto s = sized(gradients.grad_entropy, "grad_entropy", false); !s) return s;
   if (auto s = sized(gradients.entropy, "entropy", with_entropy); !s) return s;
   if (rows > 0 && !grad_logits) return remark::null(name, "grad_logits");
-  if (grad_logits.rows != rows) return remark::shape(name, "grad_logits", grad_logits.rows, rows);
+  if (auto s = logp_detail::check_rows(grad_logits, name, "grad_logits", rows); !s) return s;
   if (grad_logits.columns < in.vocabulary)
     return {errc::shape,
             name,

@@ -125,6 +125,7 @@ status top_k(B& be, top_k_inputs<L, Space> in, const top_k_outputs<T, Space, Ind
                 "rlhf: these views live in another memory space than the backend works in");
   constexpr const char* name = "top_k";
   const std::int64_t rows = in.logits.rows, k = out.logp.columns;
+  if (rows < 0) return {errc::shape, name, "logits", "has rows:", static_cast<double>(rows), 0, "0 or more"};
   if (rows > 0 && !in.logits) return remark::null(name, "logits");
   if (in.vocabulary == 0) in.vocabulary = in.logits.columns;
   if (in.vocabulary < 0 || in.vocabulary > in.logits.columns)
@@ -137,8 +138,8 @@ status top_k(B& be, top_k_inputs<L, Space> in, const top_k_outputs<T, Space, Ind
             "at most the columns of the logits"};
   if (rows > 0 && !out.logp) return remark::null(name, "logp");
   if (rows > 0 && !out.token) return remark::null(name, "token");
-  if (out.logp.rows != rows) return remark::shape(name, "logp", out.logp.rows, rows);
-  if (out.token.rows != rows) return remark::shape(name, "token", out.token.rows, rows);
+  if (auto s = logp_detail::check_rows(out.logp, name, "logp", rows); !s) return s;
+  if (auto s = logp_detail::check_rows(out.token, name, "token", rows); !s) return s;
   if (rows > 0 && (k < 1 || k > in.vocabulary))
     return {errc::shape, name, "logp", "has columns:", static_cast<double>(k), 0, "1 to the vocabulary"};
   if (out.token.columns != k)

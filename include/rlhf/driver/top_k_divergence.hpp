@@ -212,8 +212,8 @@ struct top_k_divergence {
     if (auto s = full_kl_detail::check(name, shared, out); !s) return s;
     if (rows > 0 && !in.token) return remark::null(name, "token");
     if (rows > 0 && !in.teacher_logp) return remark::null(name, "teacher_logp");
-    if (in.token.rows != rows) return remark::shape(name, "token", in.token.rows, rows);
-    if (in.teacher_logp.rows != rows) return remark::shape(name, "teacher_logp", in.teacher_logp.rows, rows);
+    if (auto s = logp_detail::check_rows(in.token, name, "token", rows); !s) return s;
+    if (auto s = logp_detail::check_rows(in.teacher_logp, name, "teacher_logp", rows); !s) return s;
     if (rows > 0 && (k < 1 || k > shared.vocabulary))
       return {errc::shape, name, "token", "has columns:", static_cast<double>(k), 0, "1 to the vocabulary"};
     if (in.teacher_logp.columns != k)

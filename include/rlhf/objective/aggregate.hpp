@@ -23,6 +23,9 @@ struct aggregation_counts {
 namespace aggregate_detail {
 /// x / n, and 0 where n is not positive.
 [[nodiscard]] RLHF_HD constexpr double over(double x, double n) { return n > 0 ? x / n : 0; }
+[[nodiscard]] constexpr status check_scale(const char* function, double scale) {
+  return scale - scale == 0 ? status{} : remark::argument(function, "scale", scale, "a finite number");
+}
 }  // namespace aggregate_detail
 
 /// \f$ \sum_{it} m l / \sum m \f$: every token counts the same. TRL bnpo and dapo (`tokens` = num_items / processes),
@@ -34,7 +37,7 @@ struct token_mean {
   static constexpr bool uniform = true;
   [[nodiscard]] constexpr status check() const {
     if (!(tokens >= 0)) return remark::argument("token_mean", "tokens", tokens, "0 (count them) or more");
-    return {};
+    return aggregate_detail::check_scale("token_mean", scale);
   }
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
     return aggregate_detail::over(scale, tokens > 0 ? tokens : counts.tokens);
@@ -45,6 +48,7 @@ struct token_mean {
 struct token_sum {
   double scale = 1;  ///< factor of the sum
   static constexpr bool uniform = true;
+  [[nodiscard]] constexpr status check() const { return aggregate_detail::check_scale("token_sum", scale); }
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts&) const { return scale; }
 };
 
@@ -94,7 +98,7 @@ struct sequence_mean_token_mean {
   [[nodiscard]] constexpr status check() const {
     if (!(sequences >= 0))
       return remark::argument("sequence_mean_token_mean", "sequences", sequences, "0 (count them) or more");
-    return {};
+    return aggregate_detail::check_scale("sequence_mean_token_mean", scale);
   }
   [[nodiscard]] RLHF_HD constexpr double weight(double n, double, const aggregation_counts& counts) const {
     return aggregate_detail::over(scale, n * (sequences > 0 ? sequences : counts.nonempty));
@@ -112,7 +116,7 @@ struct sequence_mean_token_sum {
     if (!(sequences >= 0))
       return remark::argument("sequence_mean_token_sum", "sequences", sequences, "0 (count them) or more");
     if (!(divisor > 0)) return remark::argument("sequence_mean_token_sum", "divisor", divisor, "more than 0");
-    return {};
+    return aggregate_detail::check_scale("sequence_mean_token_sum", scale);
   }
   [[nodiscard]] RLHF_HD constexpr double weight(double, double, const aggregation_counts& counts) const {
     return aggregate_detail::over(scale, divisor * (sequences > 0 ? sequences : counts.nonempty));

@@ -30,6 +30,8 @@ struct clipped_value {
 
   [[nodiscard]] constexpr status check() const {
     if (!(clip > 0)) return remark::argument("clipped_value", "clip", clip, "more than 0 (infinity turns it off)");
+    if (!(scale > 0 && scale < infinity))
+      return remark::argument("clipped_value", "scale", scale, "a finite number above 0");
     return {};
   }
   template <number V>
