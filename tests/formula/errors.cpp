@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "formula/support.hpp"
+#include "rlhf/algorithm/gspo.hpp"
 #include "rlhf/driver/advantage.hpp"
 #include "rlhf/driver/full_kl.hpp"
 #include "rlhf/driver/preference_loss.hpp"
@@ -371,6 +372,38 @@ TEST_CASE("full_kl") {
         }),
         "full_kl: grad_logits has a pitch of 1, wants rows that do not overlap");
   check(call([](auto& i, auto&) { i.logits.rows = -2; }), "full_kl: logits has rows: -2, wants 0 or more");
+}
+
+TEST_CASE("critic-free algorithms: rewards and advantages of groups") {
+  const std::vector<double> scores = {1, 3};
+  const auto call = [&](const std::function<void(rlhf::gspo&, rlhf::group_rollout_inputs<double>&,
+                                                 rlhf::group_rollout_outputs<double>&)>& spoil) {
+    rlhf::gspo algorithm;
+    rlhf::group_rollout_inputs<double> i{.old_logp = six, .score = scores, .groups = {rlhf::padded(1, 2)}};
+    rlhf::group_rollout_outputs<double> o{out6, {out.data() + 6, 6}};
+    spoil(algorithm, i, o);
+    return algorithm.prepare(cpu, rows, i, o);
+  };
+  check(call([](auto&, auto&, auto& o) { o.advantage = {}; }),
+        "critic_free: advantage is null, wants a pointer to its elements");
+  check(call([](auto&, auto&, auto& o) { o.advantage = out2; }), "critic_free: advantage has 2 elements, wants 6");
+  check(call([](auto&, auto& i, auto&) { i.score = {}; }),
+        "critic_free: score is null, wants a pointer to its elements");
+  check(call([](auto& a, auto&, auto&) { a.reward.coefficient = 0.1; }),
+        "reward_shaping: ref_logp is null, wants a pointer to its elements");
+
+  // No KL is paid, so no reference is asked for. Masked slots are 0, and a stride is kept to.
+  const std::vector<std::uint8_t> head = {1, 1, 0, 1, 0, 0};
+  REQUIRE(call([&](auto&, auto& i, auto& o) {
+    i.mask = head;
+    o.advantage = {out.data() + 6, 6, 2};
+  }));
+  const double a = 1 / (std::sqrt(2.0) + 1e-4);
+  for (std::size_t t = 0; t < 6; ++t) {
+    CHECK(out[6 + 2 * t] == Approx(head[t] == 0 ? 0 : t < 3 ? -a : a).epsilon(1e-12));
+    CHECK(out[7 + 2 * t] == 7);
+  }
+  out.assign(24, 7.0);
 }
 
 TEST_CASE("advantages, whitening, groups") {

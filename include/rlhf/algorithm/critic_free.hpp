@@ -23,14 +23,14 @@ namespace rlhf::inline v1 {
 template <class T = float, class Space = host_space>
 struct group_rollout_inputs {
   view<const T, 1, Space> old_logp{};  ///< [tokens]
-  view<const T, 1, Space> ref_logp{};  ///< [tokens]
-  view<const T, 1, Space> score{};     ///< [sequences]
+  view<const T, 1, Space> ref_logp{};  ///< [tokens]; not needed where no KL is paid in the reward (coefficient 0)
+  view<const T, 1, Space> score{};     ///< [sequences]; may be left out where the KL is all that is paid
   view<const T, 1, Space> baseline{};  ///< [sequences] the greedy responses' scores (ReMax)
   mask_view<Space> mask{};             ///< [tokens]
   grouping<Space> groups{};            ///< prompts
 };
 
-/// What prepare() writes. Both are required.
+/// What prepare() writes. Both are required; masked slots are 0.
 template <class T = float, class Space = host_space>
 struct group_rollout_outputs {
   view<T, 1, Space> reward{};     ///< [tokens] shaped rewards
@@ -53,6 +53,24 @@ struct sequence_sum {
   }
   RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<1>& found) const {
     out[s] = static_cast<T>(found.sum[0]);
+  }
+};
+
+/// A response's advantage at each of its tokens; 0 in masked slots.
+template <class T, class Space>
+struct spread_advantage {
+  using scalar = compute_t<T>;
+  static constexpr int sums = 0, maxima = 0;
+  const T* of_response;
+  mask_view<Space> mask;
+  view<T, 1, Space> out;
+  [[nodiscard]] RLHF_HD RLHF_INLINE bool unit_stride() const {
+    return rlhf::unit_stride(mask) && rlhf::unit_stride(out);
+  }
+  template <class V>
+  RLHF_HD RLHF_INLINE void operator()(std::int64_t s, std::int64_t i, accumulator<V, 0, 0>&) const {
+    const V zero(number_traits<V>::constant(0)), a(number_traits<V>::constant(static_cast<double>(of_response[s])));
+    store(out, i, select(load_mask<V>(mask, i), a, zero));
   }
 };
 
@@ -82,8 +100,14 @@ struct critic_free {
     constexpr const char* name = "critic_free";
     if (!out.reward && sequences.tokens > 0) return remark::null(name, "reward");
     if (!out.advantage && sequences.tokens > 0) return remark::null(name, "advantage");
+    if (out.advantage.extent != sequences.tokens)
+      return remark::shape(name, "advantage", out.advantage.extent, sequences.tokens);
+    const bool priced = reward.coefficient != 0;
+    if (!in.score && !priced && sequences.sequences > 0) return remark::null(name, "score");
+    // Without a price of KL nothing of the reference is paid: the old policy stands in for one that is not there.
+    const auto& ref_logp = in.ref_logp || priced ? in.ref_logp : in.old_logp;
     if (auto s = reward_shaping<kl_in_reward<k1>>{reward}(
-            be, sequences, shaping_inputs<T, Space>{in.old_logp, in.ref_logp, {}, in.score, in.mask, {}},
+            be, sequences, shaping_inputs<T, Space>{in.old_logp, ref_logp, {}, in.score, in.mask, {}},
             shaping_outputs<T, Space>{out.reward, {}, {}});
         !s)
       return s;
@@ -104,7 +128,7 @@ struct critic_free {
               view<T, 1, Space>(found, sequences.sequences));
           !s)
         return s;
-      if (auto s = be.segment_map(sequences, broadcast_to_tokens<T, T>{found, 1, out.advantage.data}, nullptr); !s)
+      if (auto s = be.segment_map(sequences, spread_advantage<T, Space>{found, in.mask, out.advantage}, nullptr); !s)
         return s;
     }
     if (!whiten_advantages) return {};
