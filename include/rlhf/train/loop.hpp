@@ -34,6 +34,10 @@ struct progress {
 /// Tells an observer; the answer is whether to go on: false only where the observer returns a bool and says so.
 template <class Observer, class News>
 [[nodiscard]] bool tell(Observer&& observe, const News& news) {
+  static_assert(std::invocable<Observer&, const News&>,
+                "rlhf: an observer is called with what a loop tells: const progress& of loops over fixed data, const "
+                "iteration& of loops that sample. The order of a loop's last arguments, loss and observer, is its own: "
+                "see its declaration");
   if constexpr (std::same_as<std::invoke_result_t<Observer&, const News&>, bool>)
     return observe(news);
   else
