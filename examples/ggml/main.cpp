@@ -1,68 +1,17 @@
-// A language model of ggml, trained by the loops of train/: invented words by SFT, then towards what a rule likes by DPO, by PPO with a
-// critic that is also ggml's, and by REBEL.
+// A language model of ggml and a critic that is also ggml's, trained by the loops of train/ (../words_training.hpp says how).
 
-#include <cstdio>
-
-#include "../calls/check.hpp"
+#include "../words_training.hpp"
 #include "models.hpp"
-#include "rlhf/train/on_policy.hpp"
-#include "rlhf/train/preference.hpp"
-#include "rlhf/train/supervised.hpp"
-
-namespace {
-
-using policy = ggml_example::ggml_policy;
-using critic = ggml_example::ggml_critic;
-
-constexpr std::int64_t vocabulary = words::vocabulary, width = 16;
-
-policy copy_of(policy& other) {
-  policy p(vocabulary, width, vocabulary, 1);
-  std::ranges::copy(other.parameters(), p.parameters().begin());
-  return p;
-}
-
-}  // namespace
 
 int main() {
-  rlhf::reference_backend cpu;
-  words::likes_a reward;
-  const auto update = [](double rate) {
-    return rlhf::parameter_update{rlhf::constant_schedule{rate}, rlhf::adamw{{.weight_decay = 0}}};
+  using policy = ggml_example::ggml_policy;
+  constexpr std::int64_t width = 16;
+  policy p(words::vocabulary, width, words::vocabulary, 1);
+  ggml_example::ggml_critic values(words::vocabulary, width, 1, 2);
+  const auto copy = [](policy& other) {
+    policy q(words::vocabulary, width, words::vocabulary, 1);
+    std::ranges::copy(other.parameters(), q.parameters().begin());
+    return q;
   };
-  const auto say = [](const char* method, policy& p) {
-    const double reached = words::mean_reward(p);
-    std::printf("%-6s reward %6.3f   %s\n", method, reached, words::some(p).c_str());
-    return reached;
-  };
-
-  policy reference(vocabulary, width, vocabulary, 1);
-  auto sft_update = update(0.01);
-  double loss = 0;
-  rlhf::train_supervised(cpu, reference, sft_update, words::invented(1024), {.batch = 64, .epochs = 10},
-                         [&](const rlhf::progress& now) { loss = (*now.metrics)["loss"]; });
-  calls::expect("SFT: nats per token below 2.2, of log 28 = 3.3", loss < 2.2);
-  const double start = say("SFT", reference);
-
-  policy by_dpo = copy_of(reference);
-  auto dpo_update = update(0.002);
-  rlhf::train_preference(cpu, by_dpo, reference, dpo_update, words::judged_pairs(reference, 512),
-                         {.batch = 32, .epochs = 3});
-  calls::expect("DPO raises the reward by 0.5 and more", say("DPO", by_dpo) > start + 0.5);
-
-  policy by_ppo = copy_of(reference);
-  critic values(vocabulary, width, 1, 2);
-  auto ppo_update = update(0.004), critic_update = update(0.01);
-  rlhf::train_ppo(cpu, rlhf::ppo{}, by_ppo, values, reference, reward, ppo_update, critic_update,
-                  [](std::int64_t) { return words::prompts(128); },
-                  {.iterations = 8, .epochs = 2, .minibatch = 64, .key = {.seed = 3}});
-  calls::expect("PPO raises the reward by 0.5 and more", say("PPO", by_ppo) > start + 0.5);
-
-  policy by_rebel = copy_of(reference);
-  auto rebel_update = update(0.004);
-  rlhf::train_rebel(cpu, {.eta = 1, .kl_coefficient = 0.05}, by_rebel, reference, reward, rebel_update,
-                    [](std::int64_t) { return words::prompts(64); },
-                    {.iterations = 8, .epochs = 2, .minibatch = 32, .key = {.seed = 4}});
-  calls::expect("REBEL raises the reward by 0.5 and more", say("REBEL", by_rebel) > start + 0.5);
-  return calls::failures();
+  return words::train(p, copy, values);
 }

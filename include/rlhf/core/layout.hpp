@@ -63,9 +63,7 @@ struct layout {
   if (sequences.offsets == nullptr) {
     const std::int64_t slots = sequences.sequences * sequences.width;
     if (sequences.tokens == slots) return {};
-    return {
-        errc::shape, function, argument, "tokens", static_cast<double>(sequences.tokens), static_cast<double>(slots),
-        nullptr};
+    return remark::shape(function, argument, sequences.tokens, slots, "tokens");
   }
   if (sequences.offsets[0] != 0)
     return {errc::index, function, offsets, "starts at", static_cast<double>(sequences.offsets[0]), 0, nullptr};

@@ -72,8 +72,12 @@ namespace remark {
   return {errc::null, function, argument, "is null", 0, 0, "a pointer to its elements"};
 }
 [[nodiscard]] RLHF_INLINE constexpr status shape(const char* function, const char* argument, std::int64_t got,
-                                                 std::int64_t want) {
-  return {errc::shape, function, argument, "elements", static_cast<double>(got), static_cast<double>(want), nullptr};
+                                                 std::int64_t want, const char* counted = "elements") {
+  return {errc::shape, function, argument, counted, static_cast<double>(got), static_cast<double>(want), nullptr};
+}
+[[nodiscard]] RLHF_INLINE constexpr status overlap(const char* function, const char* argument, std::int64_t pitch) {
+  return {
+      errc::stride, function, argument, "has a pitch of", static_cast<double>(pitch), 0, "rows that do not overlap"};
 }
 [[nodiscard]] RLHF_INLINE constexpr status argument(const char* function, const char* argument, double got,
                                                     const char* wants) {

@@ -309,13 +309,9 @@ struct fused_linear {
         return {errc::stride, name, "grad_bias", "has a stride of", static_cast<double>(out.grad_bias.stride), 0, "1"};
       const auto shaped = [&](const auto& v, const char* what, std::int64_t r, std::int64_t c) -> status {
         if (!v) return {};
-        if (v.rows != r)
-          return {errc::shape, name, what, "rows", static_cast<double>(v.rows), static_cast<double>(r), nullptr};
-        if (v.columns != c)
-          return {errc::shape, name, what, "columns", static_cast<double>(v.columns), static_cast<double>(c), nullptr};
-        if (r > 1 && v.pitch < c)
-          return {
-              errc::stride, name, what, "has a pitch of", static_cast<double>(v.pitch), 0, "rows that do not overlap"};
+        if (v.rows != r) return remark::shape(name, what, v.rows, r, "rows");
+        if (v.columns != c) return remark::shape(name, what, v.columns, c, "columns");
+        if (r > 1 && v.pitch < c) return remark::overlap(name, what, v.pitch);
         return {};
       };
       if (auto s = shaped(out.grad_hidden, "grad_hidden", tokens, in.head.depth()); !s) return s;

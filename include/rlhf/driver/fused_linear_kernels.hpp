@@ -175,8 +175,7 @@ template <class L, class Space>
             nullptr};
   const auto rows_apart = [&](const char* argument, const auto& rows) -> status {
     if (rows.rows <= 1 || rows.pitch >= rows.columns) return {};
-    return {
-        errc::stride, name, argument, "has a pitch of", static_cast<double>(rows.pitch), 0, "rows that do not overlap"};
+    return remark::overlap(name, argument, rows.pitch);
   };
   if (auto s = rows_apart(hidden, head.hidden); !s) return s;
   if (auto s = rows_apart(weight, head.weight); !s) return s;

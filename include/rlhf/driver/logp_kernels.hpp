@@ -66,16 +66,8 @@ using placed_full_row = placed_softmax<V, true, true>;
 template <class T, class Space>
 [[nodiscard]] constexpr status check_rows(const view<T, 2, Space>& v, const char* function, const char* argument,
                                           std::int64_t rows) {
-  if (v.rows != rows)
-    return {errc::shape, function, argument, "rows", static_cast<double>(v.rows), static_cast<double>(rows), nullptr};
-  if (!std::is_const_v<T> && rows > 1 && v.pitch < v.columns)
-    return {errc::stride,
-            function,
-            argument,
-            "has a pitch of",
-            static_cast<double>(v.pitch),
-            0,
-            "rows that do not overlap"};
+  if (v.rows != rows) return remark::shape(function, argument, v.rows, rows, "rows");
+  if (!std::is_const_v<T> && rows > 1 && v.pitch < v.columns) return remark::overlap(function, argument, v.pitch);
   return {};
 }
 
@@ -89,10 +81,7 @@ template <class T, class Space>
   if (auto s = check_rows(out.top_logp, name, "top_logp", rows); !s) return s;
   if (auto s = check_rows(out.top_token, name, "top_token", rows); !s) return s;
   const std::int64_t k = out.top_logp.columns;
-  if (out.top_token.columns != k)
-    return {
-        errc::shape, name, "top_token", "columns", static_cast<double>(out.top_token.columns), static_cast<double>(k),
-        nullptr};
+  if (out.top_token.columns != k) return remark::shape(name, "top_token", out.top_token.columns, k, "columns");
   if (k < 1 || k > vocabulary)
     return remark::argument(name, "top_logp", static_cast<double>(k), "columns from 1 to the vocabulary");
   return {};
@@ -324,13 +313,7 @@ template <class L, class Space, class Index>
   if (in.logits.rows > 0 && in.logits.columns <= 0)
     return {errc::shape, function, "logits", "has columns:", static_cast<double>(in.logits.columns), 0, "at least one"};
   if (in.logits.rows > 1 && in.logits.pitch < in.logits.columns)
-    return {errc::stride,
-            function,
-            "logits",
-            "has a pitch of",
-            static_cast<double>(in.logits.pitch),
-            0,
-            "rows that do not overlap"};
+    return remark::overlap(function, "logits", in.logits.pitch);
   if (!(in.temperature > 0)) return remark::argument(function, "temperature", in.temperature, "more than 0");
   return {};
 }

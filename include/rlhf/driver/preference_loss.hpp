@@ -56,13 +56,7 @@ struct preference_loss {
         !s)
       return s;
     if (in.rejected.sequences.sequences != pairs)
-      return {errc::shape,
-              name,
-              "rejected.sequences",
-              "sequences",
-              static_cast<double>(in.rejected.sequences.sequences),
-              static_cast<double>(pairs),
-              nullptr};
+      return remark::shape(name, "rejected.sequences", in.rejected.sequences.sequences, pairs, "sequences");
     const bool references = (needs_of(objective) & field::references) != 0;
     if (references && in.chosen.sequences.tokens > 0 && !in.chosen.ref_logp)
       return remark::null(name, "chosen.ref_logp");

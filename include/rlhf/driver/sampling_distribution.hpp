@@ -90,9 +90,7 @@ status sampling_distribution(B& be, const logit_mixture& mixture, sampling_input
   const std::int64_t rows = in.policy.rows;
   if (rows > 0 && !in.policy) return remark::null(name, "policy");
   if (rows > 0 && !in.reference) return remark::null(name, "reference");
-  if (in.reference.rows != rows)
-    return {errc::shape, name, "reference", "rows", static_cast<double>(in.reference.rows), static_cast<double>(rows),
-            nullptr};
+  if (in.reference.rows != rows) return remark::shape(name, "reference", in.reference.rows, rows, "rows");
   if (in.vocabulary == 0) in.vocabulary = in.policy.columns;
   if (in.vocabulary < 0 || in.vocabulary > in.policy.columns || in.vocabulary > in.reference.columns)
     return {errc::shape,
@@ -103,21 +101,9 @@ status sampling_distribution(B& be, const logit_mixture& mixture, sampling_input
             0,
             "at most the columns of both inputs"};
   if (out.log_probability && out.log_probability.rows != rows)
-    return {errc::shape,
-            name,
-            "log_probability",
-            "rows",
-            static_cast<double>(out.log_probability.rows),
-            static_cast<double>(rows),
-            nullptr};
+    return remark::shape(name, "log_probability", out.log_probability.rows, rows, "rows");
   if (out.log_probability && rows > 1 && out.log_probability.pitch < out.log_probability.columns)
-    return {errc::stride,
-            name,
-            "log_probability",
-            "has a pitch of",
-            static_cast<double>(out.log_probability.pitch),
-            0,
-            "rows that do not overlap"};
+    return remark::overlap(name, "log_probability", out.log_probability.pitch);
   if (out.log_probability && out.log_probability.columns < in.vocabulary)
     return {errc::shape,
             name,

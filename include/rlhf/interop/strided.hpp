@@ -80,7 +80,7 @@ status make_view(T* data, const D& d, view<T, 1, Space>& out, const char* functi
 
 template <class T, class Space, dimensions D>
 status make_view(T* data, const D& d, view<T, 2, Space>& out, const char* function, const char* argument) {
-  if (d.count < 2) return {errc::shape, function, argument, "dimensions", static_cast<double>(d.count), 2, nullptr};
+  if (d.count < 2) return remark::shape(function, argument, d.count, 2, "dimensions");
   const std::int64_t columns = d.extent(d.count - 1);
   merged rows = merged::of(d, d.count - 1);
   if (data == nullptr && rows.extent * columns > 0) return remark::null(function, argument);
