@@ -20,6 +20,15 @@ template <class Members>
   return sum / static_cast<double>(members.size());
 }
 
+/// The mean, and what its rounding left out: of members that agree it is exactly what they say.
+template <class Members>
+[[nodiscard]] RLHF_HD RLHF_INLINE double exact_mean(const Members& members) {
+  const double rounded = mean(members);
+  double left = 0;
+  for (std::int64_t k = 0; k < members.size(); ++k) left += members.score(k) - rounded;
+  return rounded + left / static_cast<double>(members.size());
+}
+
 /// Variance about the mean, divided by n, or by n - 1 for a sample; 0 where that is undefined.
 template <class Members>
 [[nodiscard]] RLHF_HD RLHF_INLINE double variance(const Members& members, double mean, double divisor) {
@@ -88,7 +97,8 @@ struct lower_confidence_bound {
   template <class Members>
   RLHF_HD RLHF_INLINE double operator()(const Members& members) const {
     using namespace ensemble_detail;
-    const double n = static_cast<double>(members.size()), over = divisor(members, sample), center = mean(members);
+    // Of a mean that is off by a rounding, members that agree would deviate by that much, and the slope is one by it.
+    const double n = static_cast<double>(members.size()), over = divisor(members, sample), center = exact_mean(members);
     const double deviation = rlhf::sqrt(variance(members, center, over));
     const double steep = deviation > 0 ? deviations / (over * deviation) : 0;
     for (std::int64_t k = 0; k < members.size(); ++k) members.slope(k, 1 / n - steep * (members.score(k) - center));
