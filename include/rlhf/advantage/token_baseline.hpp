@@ -27,8 +27,11 @@ struct optimal_token_baseline {
     return {};
   }
   /// q of a token; `square_sum` is the sum of the squared probabilities of the vocabulary (`token_logp` gives it).
+  /// Of a token that is certain, the rounding of both may leave a little less than 0: that is 0, since weights of both signs make
+  /// baselines far outside the returns. More than that says that these are no probabilities, and is taken as it is.
   [[nodiscard]] RLHF_HD RLHF_INLINE double squared_gradient(double logp, double square_sum, double importance) const {
-    return (1 - 2 * exp(logp) + square_sum) * importance * importance;
+    const double q = 1 - 2 * exp(logp) + square_sum;
+    return (q < 0 && q > -1e-5 ? 0 : q) * importance * importance;
   }
   /// B from the sums of W and of W G at a position.
   [[nodiscard]] RLHF_HD RLHF_INLINE double baseline(double weight, double weighted) const {
