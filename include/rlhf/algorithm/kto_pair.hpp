@@ -61,7 +61,7 @@ struct half_of_both {
 }  // namespace kto_pair_detail
 
 /// Takes pair_inputs without masks or weights. `out.per_pair` is [2 pairs], all chosen and then all rejected ones; of the
-/// other outputs it writes the loss and both gradients.
+/// other outputs it writes the loss and both gradients. Empty: loss 0, `errc::empty_mask`.
 struct kto_pair {
   double beta = 0.1;  ///< inverse temperature: weight of the log-ratios
   static constexpr unsigned reads = field::references;
@@ -91,7 +91,7 @@ struct kto_pair {
     const auto cell = [](T* data, std::int64_t count) { return view<T, 1, Space>(data, count); };
     const log_ratio_inputs<T, Space> side[] = {{in.chosen, in.ref_chosen, {}}, {in.rejected, in.ref_rejected, {}}};
     for (int k = 0; k < 2; ++k)
-      if (auto s = kto_reference_point{}(be, side[k], cell(point + k, 1)); !s) return s;
+      if (auto s = kto_reference_point{}(be, side[k], cell(point + k, 1)); !s && s.code != errc::empty_mask) return s;
     for (int k = 0; k < 2; ++k) {
       unpaired_inputs<T, Space> one;
       one.logp = side[k].logp;
@@ -102,7 +102,7 @@ struct kto_pair {
       to.loss = cell(loss + k, 1);
       to.grad_logp = cell(slope[k], n);
       if (out.per_pair) to.per_response = cell(out.per_pair.data + k * n, n);
-      if (auto s = unpaired_loss<kto>{{.beta = beta}}(be, one, to); !s) return s;
+      if (auto s = unpaired_loss<kto>{{.beta = beta}}(be, one, to); !s && s.code != errc::empty_mask) return s;
     }
     if (out.loss)
       if (auto s = be.once(half_of_both<T>{loss, loss + 1, out.loss.data}); !s) return s;
@@ -115,7 +115,7 @@ struct kto_pair {
       const through_mean<T, Space> kernel{found.data(), slope[k], k, static_cast<double>(n), gradient[k]};
       if (auto s = be.map(n, kernel, nullptr); !s) return s;
     }
-    return {};
+    return n > 0 ? status{} : remark::empty(name, "chosen");
   }
 };
 
