@@ -309,6 +309,23 @@ TEST_CASE("what exact solvers refuse") {
   CHECK(refusal([&] {
           (void)natural_step(small, {.discount = 0.9, .temperature = 1}, uniform_logp(2).replicate(2, 1), 0.2);
         }) == "natural_step: step is 0.2, wants at most (1 - discount) / temperature");
+  const vector even = uniform_logp(2).replicate(2, 1), chances = even.array().exp();
+  const soft_criterion soft{.discount = 0.9, .temperature = 1};
+  CHECK(refusal([&] { (void)evaluate(small, soft, uniform_logp(3)); }) ==
+        "a policy's values: policy has 3 elements, wants 4");
+  // Probabilities in place of their logarithms, in a policy and in a reference; no number at all.
+  CHECK(refusal([&] { (void)evaluate(small, soft, chances); }).substr(0, 63) ==
+        "a policy's values: the sum of e^policy in state 0 is 3.29744254");
+  CHECK(refusal([&] {
+          (void)soft_value_iteration(small, {.discount = 0.9, .temperature = 1, .ref_logp = chances});
+        }).substr(0, 60) == "soft_criterion: the sum of e^ref_logp in state 0 is 3.297442");
+  vector broken = even;
+  broken[3] = std::nan("");
+  CHECK(refusal([&] { (void)natural_step(small, soft, broken, 0.1); }) ==
+        "a policy's values: the sum of e^policy in state 1 is nan, wants 1");
+  const regularised_bandit three{vector::Ones(3), uniform_logp(3), 1};
+  CHECK(refusal([&] { (void)three.value(uniform_logp(2)); }) == "regularised_bandit: logp has 2 elements, wants 3");
+  CHECK(refusal([&] { (void)three.gap(uniform_logp(4)); }) == "regularised_bandit: logp has 4 elements, wants 3");
   CHECK(refusal([&] {
           (void)mirror_step{.step = 0}(uniform_logp(2), of({1, 2}));
         }) == "mirror_step: step is 0, wants more than 0");

@@ -86,8 +86,15 @@ struct regularised_bandit {
     check();
     return beta * log_sum_exp(ref_logp + reward / beta);
   }
-  [[nodiscard]] double value(const vector& logp) const { return expectation(logp, reward) - beta * kl(logp, ref_logp); }
-  [[nodiscard]] double gap(const vector& logp) const { return beta * kl(logp, best()); }
+  [[nodiscard]] double value(const vector& logp) const {
+    detail::want_size(static_cast<std::size_t>(logp.size()), reward.size(), "regularised_bandit", "logp");
+    detail::want_size(static_cast<std::size_t>(ref_logp.size()), reward.size(), "regularised_bandit", "ref_logp");
+    return expectation(logp, reward) - beta * kl(logp, ref_logp);
+  }
+  [[nodiscard]] double gap(const vector& logp) const {
+    detail::want_size(static_cast<std::size_t>(logp.size()), reward.size(), "regularised_bandit", "logp");
+    return beta * kl(logp, best());
+  }
 };
 
 /// The element at which the running sum of e^logp passes u in [0, 1).

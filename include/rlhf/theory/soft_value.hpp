@@ -4,12 +4,30 @@
 #include <Eigen/IterativeLinearSolvers>
 #include <Eigen/LU>
 #include <Eigen/SparseCore>
+#include <string>
 #include <vector>
 
 #include "rlhf/formulation/concepts.hpp"
 #include "rlhf/theory/distributions.hpp"
 
 namespace rlhf::inline v1::theory {
+
+namespace detail {
+
+/// Log-probabilities of the actions of every state: sums of 1 up to 1e-6, or an error that says where not. Probabilities given in
+/// their place would pass for numbers.
+template <finite_mdp M>
+void want_policy(const M& mdp, const vector& logp, const char* function, const char* argument) {
+  want_size(static_cast<std::size_t>(logp.size()), mdp.pairs(), function, argument);
+  for (std::int64_t s = 0; s < mdp.states(); ++s) {
+    double sum = 0;
+    for (std::int64_t a = 0; a < mdp.actions(s); ++a) sum += std::exp(logp[mdp.first(s) + a]);
+    if (!(std::fabs(sum - 1) <= 1e-6))
+      refuse(function, "the sum of e^" + std::string(argument) + " in state " + std::to_string(s), sum, "1");
+  }
+}
+
+}  // namespace detail
 
 /// What is maximised: \f$ E\sum_t\gamma^t\left[r_t - \tau\log\frac{\pi(a|s)}{\pi_{ref}(a|s)}\right] \f$. Without `ref_logp` (a number for
 /// each pair of state and action, at first(s) + a) the entropy is rewarded instead; temperature 0 is the plain problem.
@@ -28,9 +46,8 @@ struct soft_criterion {
   void check_regularisation(const M& mdp) const {
     constexpr const char* name = "soft_criterion";
     detail::want(temperature >= 0 && std::isfinite(temperature), name, "temperature", temperature, "0 or more");
-    if (ref_logp.size() > 0)
-      detail::want_size(static_cast<std::size_t>(ref_logp.size()), mdp.pairs(), name, "ref_logp");
     if constexpr (requires { mdp.check(); }) mdp.check();
+    if (ref_logp.size() > 0) detail::want_policy(mdp, ref_logp, name, "ref_logp");
   }
   [[nodiscard]] double ref(std::int64_t pair) const { return ref_logp.size() > 0 ? ref_logp[pair] : 0; }
 
@@ -141,7 +158,7 @@ struct policy_system {
 template <finite_mdp M>
 [[nodiscard]] policy_system system_of(const M& mdp, const soft_criterion& c, const vector& policy) {
   c.check(mdp);
-  want_size(static_cast<std::size_t>(policy.size()), mdp.pairs(), "a policy's values", "policy");
+  want_policy(mdp, policy, "a policy's values", "policy");
   policy_system out{Eigen::SparseMatrix<double>(mdp.states(), mdp.states()), vector::Zero(mdp.states())};
   std::vector<Eigen::Triplet<double>> cells;
   // A state's row is summed over its actions first: a cell for each successor, not for each successor of each action.
