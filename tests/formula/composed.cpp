@@ -436,5 +436,35 @@ TEST_CASE("KTO on pairs: the gradient goes through the means of the batch") {
         }
       in.mask = b.mask;
       CHECK(test::text(rlhf::kto_pair{}(backend, in, out)).find("mask") != std::string::npos);
+
+      // Every second element: what lies between stays.
+      in.mask = {};
+      std::vector<double> apart(4 * n, 7);
+      out.per_pair = {apart.data(), 2 * n, 2};
+      REQUIRE(rlhf::kto_pair{.beta = 0.2}(backend, in, out));
+      for (std::size_t k = 0; k < 2 * n; ++k) {
+        CHECK(apart[2 * k] == items[k]);
+        CHECK(apart[2 * k + 1] == 7);
+      }
     }
+
+  // A refused call has written nothing.
+  pair_sums b(3, 2);
+  auto in = b.inputs();
+  in.mask = {};
+  std::vector<double> to(8, 7);
+  const auto refusal = [&](std::int64_t pairs, std::int64_t loss, std::int64_t chosen, std::int64_t rejected) {
+    in.chosen.extent = in.rejected.extent = in.ref_chosen.extent = in.ref_rejected.extent = pairs;
+    rlhf::pair_outputs<double> out;
+    out.loss = {to.data(), loss};
+    out.grad_chosen = {to.data() + 1, chosen};
+    out.grad_rejected = {to.data() + 3, rejected};
+    const std::string said = test::text(rlhf::kto_pair{}(backend, in, out));
+    CHECK(to == std::vector<double>(8, 7));
+    return said;
+  };
+  CHECK(refusal(2, 2, 2, 2) == "kto_pair: loss has 2 elements, wants 1");
+  CHECK(refusal(2, 1, 1, 2) == "kto_pair: grad_chosen has 1 elements, wants 2");
+  CHECK(refusal(2, 1, 2, 3) == "kto_pair: grad_rejected has 3 elements, wants 2");
+  CHECK(refusal(-2, 1, -2, -2) == "kto_pair: chosen has elements: -2, wants 0 or more");
 }

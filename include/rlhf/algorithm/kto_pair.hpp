@@ -76,9 +76,15 @@ struct kto_pair {
     if (in.mask)
       return {errc::argument, name, "mask", "is given", 0, 0, "none: the reference points are of the whole batch"};
     if (in.weight) return {errc::argument, name, "weight", "is given", 0, 0, "none"};
+    if (n < 0) return {errc::shape, name, "chosen", "has elements:", static_cast<double>(n), 0, "0 or more"};
     if (in.rejected.extent != n) return remark::shape(name, "rejected", in.rejected.extent, n);
-    if (out.per_pair && out.per_pair.extent != 2 * n)
-      return remark::shape(name, "per_pair", out.per_pair.extent, 2 * n);
+    const auto sized = [&](const view<T, 1, Space>& v, const char* what, std::int64_t want) {
+      return !v || v.extent == want ? status{} : remark::shape(name, what, v.extent, want);
+    };
+    if (auto s = sized(out.loss, "loss", 1); !s) return s;
+    if (auto s = sized(out.grad_chosen, "grad_chosen", n); !s) return s;
+    if (auto s = sized(out.grad_rejected, "grad_rejected", n); !s) return s;
+    if (auto s = sized(out.per_pair, "per_pair", 2 * n); !s) return s;
     auto cells = be.template scratch<T>(4 * n + 4);
     auto found = be.template scratch<totals<4>>(1);
     if (!cells.data() || !found.data()) return remark::memory(name);
@@ -101,7 +107,7 @@ struct kto_pair {
       unpaired_outputs<T, Space> to;
       to.loss = cell(loss + k, 1);
       to.grad_logp = cell(slope[k], n);
-      if (out.per_pair) to.per_response = cell(out.per_pair.data + k * n, n);
+      if (out.per_pair) to.per_response = {out.per_pair.data + k * n * out.per_pair.stride, n, out.per_pair.stride};
       if (auto s = unpaired_loss<kto>{{.beta = beta}}(be, one, to); !s && s.code != errc::empty_mask) return s;
     }
     if (out.loss)
@@ -110,8 +116,6 @@ struct kto_pair {
     const view<T, 1, Space> gradient[] = {out.grad_chosen, out.grad_rejected};
     for (int k = 0; k < 2; ++k) {
       if (!gradient[k]) continue;
-      if (gradient[k].extent != n)
-        return remark::shape(name, k == 0 ? "grad_chosen" : "grad_rejected", gradient[k].extent, n);
       const through_mean<T, Space> kernel{found.data(), slope[k], k, static_cast<double>(n), gradient[k]};
       if (auto s = be.map(n, kernel, nullptr); !s) return s;
     }
