@@ -249,8 +249,8 @@ TEST_CASE("ensembles: slopes are derivatives, float is near double") {
 TEST_CASE("ensembles: members that agree, a single one, two, and prices of nothing") {
   for_all("reductions", std::tuple_size_v<decltype(ensembles)>, [] {
     const std::int64_t members = integer(1, 9);
-    const double x = real(-700, 700);
     numbers random(seed());
+    const double x = random.uniform(-700, 700);
     const scores agreed{members, 1, std::vector<double>(to_size(members), x)};
     const auto check = [&](const auto& e) {
       const judged y = call(e.formula, agreed), alone = call(e.formula, scores{1, 1, {x}});
@@ -273,10 +273,19 @@ TEST_CASE("ensembles: members that agree, a single one, two, and prices of nothi
     expect_mean("a variance of no price", call(rlhf::uncertainty_weighted{.lambda = 0}, s), mean);
     expect_mean("a bound of no deviation", call(rlhf::lower_confidence_bound{.deviations = 0}, s), mean);
     expect_mean("the median of two", call(rlhf::ensemble_median{}, two), call(rlhf::ensemble_mean{}, two));
-    // Of two members the standard deviation is half their distance.
-    const double bound = call(rlhf::lower_confidence_bound{}, two).reward[0],
-                 worst = call(rlhf::worst_case{}, two).reward[0];
-    expect(near(bound, worst, 1e-12, 3), "one deviation below the mean of two is ", bound, ", the lower one ", worst);
+    // Of two members the standard deviation is half their distance, that of a sample by the root of 2 more.
+    const double gap = std::abs(two.of[0] - two.of[1]), middle = (two.of[0] + two.of[1]) / 2;
+    const auto expect_two = [&](const char* what, const judged& y, double want) {
+      expect(near(y.reward[0], want, 1e-12, 3), what, " of ", two.of[0], " and ", two.of[1], " is ", y.reward[0],
+             ", not ", want);
+    };
+    expect_two("the worst case", call(rlhf::worst_case{}, two), middle - gap / 2);
+    for (const bool sample : {false, true}) {
+      const double deviation = sample ? gap / std::sqrt(2.0) : gap / 2;
+      expect_two("the confidence bound", call(rlhf::lower_confidence_bound{.sample = sample}, two), middle - deviation);
+      expect_two("the weighted uncertainty", call(rlhf::uncertainty_weighted{.lambda = 0.5, .sample = sample}, two),
+                 middle - 0.5 * deviation * deviation);
+    }
   });
 }
 
@@ -577,8 +586,8 @@ TEST_CASE("the running scale: any order, any split, any unit") {
     for (const double v : x) low = std::min(low, v), high = std::max(high, v);
     if (!(high > low)) {
       // One score, or the same over and over: nothing to divide by.
-      expect(all.deviation() == 0 && near(y, s - (n > 0 ? low : 0), 1e-12, 1), "scores that are all ", low, " make ", s,
-             " to ", y);
+      expect(all.deviation() == 0 && std::isfinite(y) && near(y, s - (n > 0 ? low : 0), 1e-12, 1),
+             "scores that are all ", low, " make ", s, " to ", y);
       return;
     }
     const double scale = (1 + range + std::abs(offset)) / all.deviation();
