@@ -89,7 +89,7 @@ struct basic_ppo {
   }
 };
 
-/// PPO with the sampled KL in the reward.
+/// PPO with the sampled KL in the reward. Its members are the parts: `ppo{{.estimator = {.lambda = 0.9}}}`.
 struct ppo : basic_ppo<kl_in_reward<k1>> {};
 
 }  // namespace rlhf::inline v1
