@@ -123,6 +123,12 @@ TEST_CASE("cosine distance of rows") {
   CHECK(ends.value[3] == 1);  // no direction
   CHECK(test::is_plain_zero(ends.gradient[6]));
   CHECK(ends.value[4] == Approx(1 - 0.96));
+  for (const double small : {5e-310, 5e-324}) {  // 1 / |x| is beyond the largest number
+    const auto none = cosine({small, small, 1, 2}, {1, 2, 0, -small}, 2);
+    for (const double v : none.value) CHECK(v == 1);
+    for (const double g : none.gradient) CHECK(test::is_plain_zero(g));
+  }
+  CHECK(cosine({3e-307, 4e-307}, {4e-307, 3e-307}, 1).value[0] == Approx(1 - 0.96));
   rlhf::reference_backend backend;
   rlhf::cosine_inputs<double> in;
   in.x = {x.data(), 3, 7};

@@ -124,6 +124,7 @@ template <class T>
 /// Equal to a relative error, with an absolute one of `scale` times it.
 [[nodiscard]] inline bool near(double a, double b, double error, double scale = 0) {
   if (a == b || (std::isnan(a) && std::isnan(b))) return true;
+  if (!std::isfinite(a) || !std::isfinite(b)) return false;
   return std::abs(a - b) <= error * (std::max(std::abs(a), std::abs(b)) + scale);
 }
 /// Failed for a reason: an empty mask is a remark.

@@ -73,12 +73,12 @@ struct rows_kernel {
     // Scaled by their largest components, so that no square overflows.
     const T top_x = masked ? T(0) : team.template reduce<largest_magnitude>(n, logit_of_row<L>{x}).value;
     const T top_y = masked ? T(0) : team.template reduce<largest_magnitude>(n, logit_of_row<L>{y}).value;
-    if (masked || top_x <= T(0) || top_y <= T(0)) {
+    const T sx = T(1) / top_x, sy = T(1) / top_y;
+    if (masked || sx == static_cast<T>(infinity) || sy == static_cast<T>(infinity)) {
       if (out.distance) out.distance[r] = masked ? T(0) : T(1);
       if (to != nullptr) team.each(out.grad_x.columns, clear_column<T, L>{to});
       return;
     }
-    const T sx = T(1) / top_x, sy = T(1) / top_y;
     const auto sum = [&](const L* a, const L* b, T scale_a, T scale_b) {
       return team.template reduce<total>(n, product<T, L>{a, b, scale_a, scale_b}).sum;
     };
@@ -95,7 +95,7 @@ struct rows_kernel {
 
 /// \f$ 1 - \frac{x\cdot y}{|x||y|} \f$ row by row; gradient in x: \f$ -\frac1{|x|}\Big(\frac{y}{|y|} - \cos\frac{x}{|x|}\Big) \f$.
 ///
-/// A row of zeros has no direction: distance 1, gradient 0. No square overflows. Shapes: x and y [rows, columns].
+/// A row of zeros, or of numbers whose reciprocals overflow, has no direction: distance 1, gradient 0. No square overflows. Shapes: x and y [rows, columns].
 /// Errors: null, shape. Cost: five reads of a row, six with the gradient. Source: Liger; catalogue D-09.
 template <class B, class L = float, class T = compute_t<L>, class Space = typename B::space>
   requires backend<B>
