@@ -84,6 +84,10 @@ TEST_CASE("KL in the reward, and the score at each of its places") {
     const double d = b.ref_logp[i] - b.old_logp[i];
     CHECK(k3.reward[i] == Approx(b.valid(i) ? -0.2 * (std::expm1(d) - d) : 0).epsilon(1e-11).margin(1e-14));
   }
+  token_batch far = b;  // the estimate overflows, and nobody pays it
+  for (double& x : far.old_logp) x = -900;
+  for (const double reward : run(rlhf::kl_in_reward{rlhf::k3{}, 0.0}, far, {}).reward)
+    CHECK(test::is_plain_zero(reward));
 }
 
 TEST_CASE("RTO's reward in each mode") {

@@ -252,6 +252,26 @@ TEST_CASE("terms add up") {
   }
 }
 
+TEST_CASE("a coefficient of 0 is no penalty: it reads no reference, and no estimate that overflows") {
+  const std::vector<float> logp{-900, -1}, old_logp{-900, -1}, ref_logp{-1, -1}, advantage{1, 2};
+  const auto whole = [&](const auto& loss, bool with_reference) {
+    rlhf::reference_backend backend;
+    std::vector<float> out(3, 99);
+    rlhf::statistics stats;
+    rlhf::token_inputs<float> in{.logp = logp, .old_logp = old_logp, .advantage = advantage};
+    if (with_reference) in.ref_logp = ref_logp;
+    CHECK(loss(backend, rlhf::padded(1, 2), in,
+               rlhf::token_outputs<float>{.loss = {&out[2], 1}, .grad_logp = {out.data(), 2}, .stats = &stats}));
+    return out;
+  };
+  const auto plain_ppo = whole(rlhf::policy_loss{rlhf::ppo_clip{}}, false);
+  const rlhf::kl_penalty<rlhf::k3> none{{}, 0};
+  CHECK(whole(rlhf::policy_loss{rlhf::ppo_clip{}, none}, true) == plain_ppo);
+  CHECK(whole(rlhf::policy_loss{rlhf::ppo_clip{}, none}, false) == plain_ppo);
+  CHECK(whole(rlhf::policy_loss{rlhf::ppo_clip{}, rlhf::both{none, none}}, false) == plain_ppo);
+  CHECK(std::isinf(whole(rlhf::policy_loss{rlhf::ppo_clip{}, rlhf::kl_penalty<rlhf::k3>{{}, 1e-30}}, true)[2]));
+}
+
 TEST_CASE("a sequence ratio is the mean log-ratio's, and its gradient reaches every token") {
   const auto value = [](const plain& t) {
     const double s = std::exp(t.mean);

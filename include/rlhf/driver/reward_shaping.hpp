@@ -61,7 +61,8 @@ struct kl_rewards {
     t.ref_logp = load<V>(in.ref_logp, i);
     const V kl = select(valid, how.estimator(t), zero);
     store(out.kl, i, kl);
-    store(out.reward, i, zero - kl * V(number_traits<V>::constant(how.coefficient)));
+    const V paid = kl * V(number_traits<V>::constant(how.coefficient));
+    store(out.reward, i, how.coefficient != 0 ? zero - paid : zero);  // an estimate may overflow that nobody pays
   }
   RLHF_HD RLHF_INLINE void finish(std::int64_t s, const totals<0>&) const {
     if (out.dpo_sum) out.dpo_sum[s] = T(0);  // this rule pays none

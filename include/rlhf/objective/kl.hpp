@@ -132,7 +132,7 @@ struct sampler_jensen_shannon {
 };
 
 /// KL in the loss: \f$ c\,k(t) \f$, a coefficient times an estimator, added to each token's loss after importance
-/// weights. Source: Shao et al. 2024 (GRPO), arXiv 2402.03300, with k3; catalogue K-14.
+/// weights. A coefficient of 0 is none: exactly 0 where the estimator overflows, and no reference is needed. Source: Shao et al. 2024 (GRPO), arXiv 2402.03300, with k3; catalogue K-14.
 template <class Estimator = k3>
 struct kl_penalty {
   Estimator estimator{};
@@ -140,12 +140,14 @@ struct kl_penalty {
   static constexpr unsigned reads = reads_of<Estimator>();
   static constexpr bool beside_sequence_ratio = beside_sequence_ratio_of<Estimator>();
 
+  [[nodiscard]] constexpr unsigned needs() const { return coefficient != 0 ? needs_of(estimator) : 0; }
   [[nodiscard]] constexpr status check() const {
     if (!(coefficient >= 0)) return remark::argument("kl_penalty", "coefficient", coefficient, "0 or more");
     return {};
   }
   template <number V>
   RLHF_HD RLHF_INLINE V operator()(const token<V>& t) const {
+    if (coefficient == 0) return constant<V>(0);
     return estimator(t) * constant<V>(coefficient);
   }
   static constexpr int statistics_count = 1;

@@ -147,6 +147,7 @@ struct both {
   static constexpr int partials = partials_of<token, First, Second>();
   static constexpr bool beside_sequence_ratio = beside_sequence_ratio_of<First>() || beside_sequence_ratio_of<Second>();
 
+  [[nodiscard]] constexpr unsigned needs() const { return needs_of(first) | needs_of(second); }
   [[nodiscard]] constexpr status check() const {
     if (auto s = check_of(first); !s) return s;
     return check_of(second);
