@@ -129,7 +129,9 @@ int main(int argc, char** argv) {
     } else if (std::strcmp(argv[i], "--rows") == 0) {
       rows_only = true;
     } else {
-      std::fprintf(stderr, "usage: rlhf-bench [--quick]\nWrites bench-report.json into the working folder.\n");
+      std::fprintf(stderr,
+                   "usage: rlhf-bench [--quick] [--rows]\nWrites bench-report.json into the working folder; --rows "
+                   "prints what was measured here and no more.\n");
       return std::strcmp(argv[i], "--help") == 0 ? 0 : 2;
     }
   }

@@ -1,4 +1,4 @@
-// Station 2: PPO over 16 million tokens, GAE over a batch of rollouts, DPO over 4096 pairs.
+// Station 2: PPO over 16 million tokens, GAE and RTO's rewards over a batch of rollouts, DPO over 4096 pairs.
 
 #include <memory>
 
@@ -30,6 +30,22 @@ struct gae_arrays {
     fill(value, -1, 1, 5);
   }
   buffer<float> reward, value, advantage, returns;
+};
+
+/// Responses of 512 to 1023 tokens in rows of 1024.
+struct rto_arrays {
+  static constexpr std::size_t rows = 512, width = 1024;
+  rto_arrays()
+      : old_logp(rows * width), ref_logp(rows * width), dpo_logp(rows * width), reward(rows * width), score(rows) {
+    fill(old_logp, -3, 0, 10);
+    fill(ref_logp, -3, 0, 11);
+    fill(dpo_logp, -3, 0, 12);
+    fill(score, -1, 1, 13);
+    mask.resize(rows * width);
+    for (std::size_t i = 0; i < mask.size(); ++i) mask[i] = i % width < 512 + i / width % 512 ? 1 : 0;
+  }
+  buffer<float> old_logp, ref_logp, dpo_logp, reward, score;
+  std::vector<std::uint8_t> mask;
 };
 
 struct dpo_arrays {
@@ -86,6 +102,33 @@ void add_token_contests(std::vector<contest>& contests, bool quick) {
                             g->advantage[i] = next_advantage;
                             g->returns[i] = next_advantage + next_value;
                           }
+                        }
+                      }});
+  const auto r = std::make_shared<rto_arrays>();
+  contests.push_back({"cpu/rto_rewards", "a scalar loop per row",
+                      [=] {
+                        rlhf::or_throw(rlhf::reward_shaping{rlhf::rto_reward{}}(
+                            *cpu, rlhf::padded(rto_arrays::rows, rto_arrays::width),
+                            rlhf::shaping_inputs<float>{.old_logp = r->old_logp,
+                                                        .ref_logp = r->ref_logp,
+                                                        .dpo_logp = r->dpo_logp,
+                                                        .score = r->score,
+                                                        .mask = r->mask},
+                            rlhf::shaping_outputs<float>{.reward = r->reward}));
+                      },
+                      [=] {
+                        for (std::size_t row = 0; row < rto_arrays::rows; ++row) {
+                          std::size_t last = rto_arrays::rows * rto_arrays::width;
+                          for (std::size_t t = 0; t < rto_arrays::width; ++t) {
+                            const std::size_t i = row * rto_arrays::width + t;
+                            r->reward[i] = 0;
+                            if (r->mask[i] == 0) continue;
+                            const float dpo = 0.05f * (r->dpo_logp[i] - r->ref_logp[i]);
+                            r->reward[i] =
+                                std::min(std::max(dpo, -0.05f), 0.05f) - 0.01f * (r->old_logp[i] - r->ref_logp[i]);
+                            last = i;
+                          }
+                          if (last < rto_arrays::rows * rto_arrays::width) r->reward[last] += r->score[row];
                         }
                       }});
   const auto d = std::make_shared<dpo_arrays>(4096);

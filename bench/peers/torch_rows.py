@@ -86,6 +86,23 @@ def gae():
     print("cpu/gae", seconds(run))
 
 
+def rto():
+    torch.set_num_threads(2)
+    rows, width = 512, 1024
+    old, ref, dpo_policy = (torch.rand(rows, width) * 3 - 3 for _ in range(3))
+    score = torch.rand(rows) * 2 - 1
+    lengths = 512 + torch.arange(rows) % 512
+    mask = torch.arange(width) < lengths.unsqueeze(1)
+    last = (lengths - 1).unsqueeze(1)
+
+    def run():
+        with torch.no_grad():
+            reward = (0.05 * (dpo_policy - ref)).clamp_(-0.05, 0.05).sub_(old - ref, alpha=0.01).mul_(mask)
+            return reward.scatter_add_(1, last, score.unsqueeze(1))
+
+    print("cpu/rto_rewards", seconds(run))
+
+
 def dpo():
     torch.set_num_threads(1)
     chosen, rejected, ref_chosen, ref_rejected = (-torch.rand(4096) * 55 - 5 for _ in range(4))
@@ -119,5 +136,6 @@ for thread_count in (1, 2):
     logits_rows(torch.float32, "f32", thread_count)
     logits_rows(torch.bfloat16, "bf16", thread_count)
 gae()
+rto()
 dpo()
 ppo()
