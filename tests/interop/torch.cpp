@@ -174,7 +174,8 @@ TEST_CASE("views of torch's tensors, without a copy") {
   CHECK(refusal({}) == "score: logp is not defined, wants a tensor");
   CHECK(refusal(torch::zeros(3, torch::kDouble)) == "score: logp is Double, wants Float");
   CHECK(refusal(torch::zeros({3, 2}).t()) ==
-        "score: logp has gaps between dimensions, of which it has 2, wants one stride between all elements, for a view of rank 1");
+        "score: logp has gaps between dimensions, of which it has 2, wants one stride between all elements, for a view "
+        "of rank 1");
   CHECK(refusal(torch::zeros(1).expand({3})) == "score: logp has stride 0, wants 1 or more, to be written to");
   CHECK(refusal(torch::zeros(3, torch::kMeta)) == "score: logp is on another device, wants host memory");
   CHECK(refusal(torch::zeros(3).to_sparse()) == "score: logp is not strided, wants a dense tensor");
