@@ -84,10 +84,20 @@ TEST_CASE("KL in the reward, and the score at each of its places") {
     const double d = b.ref_logp[i] - b.old_logp[i];
     CHECK(k3.reward[i] == Approx(b.valid(i) ? -0.2 * (std::expm1(d) - d) : 0).epsilon(1e-11).margin(1e-14));
   }
+  const rlhf::kl_in_reward<rlhf::k1> free{{}, 0.0};  // no price, and no reference
+  rlhf::reference_backend backend;
+  std::vector<double> reward(b.size(), 99), kl(b.size(), 99);
+  rlhf::shaping_inputs<double> in{.old_logp = b.old_logp, .score = score};
+  if (!b.mask.empty()) in.mask = b.mask;
+  REQUIRE(rlhf::reward_shaping{free}(backend, b.layout(), in, {.reward = reward}));
+  CHECK(reward == run(free, b, score).reward);
+  CHECK(test::text(rlhf::reward_shaping{free}(backend, b.layout(), in, {.reward = reward, .kl = kl})) ==
+        "reward_shaping: ref_logp is null, wants a pointer to its elements");
+  CHECK(test::text(rlhf::reward_shaping{rlhf::rto_reward{}}(backend, b.layout(), in, {.reward = reward})) ==
+        "reward_shaping: ref_logp is null, wants a pointer to its elements");
   token_batch far = b;  // the estimate overflows, and nobody pays it
   for (double& x : far.old_logp) x = -900;
-  for (const double reward : run(rlhf::kl_in_reward{rlhf::k3{}, 0.0}, far, {}).reward)
-    CHECK(test::is_plain_zero(reward));
+  for (const double paid : run(rlhf::kl_in_reward{rlhf::k3{}, 0.0}, far, {}).reward) CHECK(test::is_plain_zero(paid));
 }
 
 TEST_CASE("RTO's reward in each mode") {

@@ -133,6 +133,8 @@ TEST_CASE("what cannot be viewed is refused by name") {
   CHECK(refusal<const bfloat16>(s.x) == "score: logp is float16, wants bfloat16");
   s.x.dtype = {10, 8, 1};
   CHECK(refusal<const std::uint8_t>(s.x) == "score: logp is another element type, wants uint8");
+  s.x.dtype = {6, 8, 1};  // a mask is read
+  CHECK(refusal<std::uint8_t>(s.x) == "score: logp is bool, wants uint8");
   s.x.dtype = {2, 32, 4};
   CHECK(refusal<const float>(s.x) == "score: logp is of vectors, wants single elements (lanes 1)");
   s.x.dtype = {};

@@ -30,7 +30,7 @@ struct group_rollout_inputs {
   grouping<Space> groups{};            ///< prompts
 };
 
-/// What prepare() writes. Both are required; masked slots are 0.
+/// What prepare() writes. Both are required; masked slots are 0, but for a score that is placed there.
 template <class T = float, class Space = host_space>
 struct group_rollout_outputs {
   view<T, 1, Space> reward{};     ///< [tokens] shaped rewards
@@ -102,12 +102,9 @@ struct critic_free {
     if (!out.advantage && sequences.tokens > 0) return remark::null(name, "advantage");
     if (out.advantage.extent != sequences.tokens)
       return remark::shape(name, "advantage", out.advantage.extent, sequences.tokens);
-    const bool priced = reward.coefficient != 0;
-    if (!in.score && !priced && sequences.sequences > 0) return remark::null(name, "score");
-    // Without a price of KL nothing of the reference is paid: the old policy stands in for one that is not there.
-    const auto& ref_logp = in.ref_logp || priced ? in.ref_logp : in.old_logp;
+    if (!in.score && reward.coefficient == 0 && sequences.sequences > 0) return remark::null(name, "score");
     if (auto s = reward_shaping<kl_in_reward<k1>>{reward}(
-            be, sequences, shaping_inputs<T, Space>{in.old_logp, ref_logp, {}, in.score, in.mask, {}},
+            be, sequences, shaping_inputs<T, Space>{in.old_logp, in.ref_logp, {}, in.score, in.mask, {}},
             shaping_outputs<T, Space>{out.reward, {}, {}});
         !s)
       return s;

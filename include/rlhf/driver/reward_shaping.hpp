@@ -6,7 +6,8 @@
 
 namespace rlhf::inline v1 {
 
-/// What a shaping rule reads: constants of the loss. `old_logp` and `ref_logp` are required.
+/// What a shaping rule reads: constants of the loss. `old_logp` is required, `ref_logp` too but where KL costs nothing
+/// (kl_in_reward with coefficient 0) and `kl` is not asked for.
 template <class T = float, class Space = host_space>
 struct shaping_inputs {
   view<const T, 1, Space> old_logp{};            ///< [tokens] of the policy that sampled the responses
@@ -58,7 +59,7 @@ struct kl_rewards {
     const mask_t<V> valid = load_mask<V>(in.mask, i);
     token<V> t;
     t.logp = t.old_logp = load<V>(in.old_logp, i);
-    t.ref_logp = load<V>(in.ref_logp, i);
+    t.ref_logp = load_or<V>(in.ref_logp, i, 0);  // absent where nobody looks at the estimate
     const V kl = select(valid, how.estimator(t), zero);
     store(out.kl, i, kl);
     const V paid = kl * V(number_traits<V>::constant(how.coefficient));
@@ -148,7 +149,7 @@ template <class T, class Space>
     return v.extent == want ? status{} : remark::shape(name, what, v.extent, want);
   };
   if (auto s = sized(in.old_logp, "old_logp", n, true); !s) return s;
-  if (auto s = sized(in.ref_logp, "ref_logp", n, true); !s) return s;
+  if (auto s = sized(in.ref_logp, "ref_logp", n, false); !s) return s;
   if (auto s = sized(in.dpo_logp, "dpo_logp", n, false); !s) return s;
   if (auto s = sized(in.mask, "mask", n, false); !s) return s;
   if (auto s = sized(in.segment, "segment", n, false); !s) return s;
@@ -193,11 +194,14 @@ struct reward_shaping {
   template <class B, class T, class Space, class Estimator>
   [[nodiscard]] static status run(B& be, const kl_in_reward<Estimator>& how, const layout<Space>& sequences,
                                   const shaping_inputs<T, Space>& in, const shaping_outputs<T, Space>& out) {
+    if ((how.coefficient != 0 || out.kl) && !in.ref_logp && sequences.tokens > 0)
+      return remark::null("reward_shaping", "ref_logp");
     return be.segment_reduce(sequences, shaping_detail::kl_rewards<T, Space, Estimator>{how, sequences, in, out});
   }
   template <class B, class T, class Space>
   [[nodiscard]] static status run(B& be, const rto_reward& how, const layout<Space>& sequences,
                                   const shaping_inputs<T, Space>& in, const shaping_outputs<T, Space>& out) {
+    if (!in.ref_logp && sequences.tokens > 0) return remark::null("reward_shaping", "ref_logp");
     if (how.beta1 != 0 && !in.dpo_logp && sequences.tokens > 0) return remark::null("reward_shaping", "dpo_logp");
     if (how.mode == rto_mode::semi && !in.segment && sequences.tokens > 0)
       return remark::null("reward_shaping", "segment");

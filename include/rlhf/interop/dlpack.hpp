@@ -50,33 +50,29 @@ inline constexpr element elements[] = {
     {kind::natural, 16, "uint16"}, {kind::natural, 32, "uint32"},   {kind::natural, 64, "uint64"},
     {kind::boolean, 8, "bool"},    {kind::complex, 64, "complex64"}};
 
+[[nodiscard]] constexpr element named(kind code, int bits) {
+  for (const element& known : elements)
+    if (known == element{code, bits, ""}) return known;
+  return {code, bits, "another element type"};
+}
+
 template <class T>
 inline constexpr bool unknown = false;
 
 template <class T>
 [[nodiscard]] constexpr element element_of() {
-  if constexpr (std::same_as<T, float>)
-    return elements[0];
-  else if constexpr (std::same_as<T, double>)
-    return elements[1];
+  constexpr int bits = 8 * static_cast<int>(sizeof(T));
+  if constexpr (std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, float16>)
+    return named(kind::real, bits);
   else if constexpr (std::same_as<T, bfloat16>)
-    return elements[2];
-  else if constexpr (std::same_as<T, float16>)
-    return elements[3];
-  else if constexpr (std::same_as<T, std::int64_t>)
-    return elements[4];
-  else if constexpr (std::same_as<T, std::int32_t>)
-    return elements[5];
+    return named(kind::brain, bits);
+  else if constexpr (std::same_as<T, std::int64_t> || std::same_as<T, std::int32_t>)
+    return named(kind::integer, bits);
   else if constexpr (std::same_as<T, std::uint8_t>)
-    return elements[8];
+    return named(kind::natural, bits);
   else
     static_assert(unknown<T>,
                   "rlhf: as_view knows float, double, bfloat16, float16, std::int64_t, std::int32_t and std::uint8_t");
-}
-[[nodiscard]] constexpr const char* name_of(const element& e) {
-  for (const element& known : elements)
-    if (known == e) return known.name;
-  return "another element type";
 }
 [[nodiscard]] constexpr const char* place_of(int where) {
   switch (static_cast<device>(where)) {
@@ -116,7 +112,7 @@ struct dimensions_of {
 
 /// A view of a tensor's own memory, as strided.hpp has it: what numpy, JAX, CuPy, torch and others hand over by `__dlpack__`.
 ///
-/// Elements: float, double, bfloat16, float16, std::int64_t, std::int32_t, std::uint8_t (of uint8 or bool: a mask). `host_space` takes
+/// Elements: float, double, bfloat16, float16, std::int64_t, std::int32_t, std::uint8_t (const, for a mask: of bool too). `host_space` takes
 /// memory of the CPU, pinned or managed; `cuda_space` that of CUDA, or managed. The consumer of a managed tensor calls its `deleter`
 /// when the view is no longer used; CUDA's work on it must be ordered by the caller, as DLPack leaves it.
 template <class T, int Rank, class Space, dlpack_tensor Tensor>
@@ -125,11 +121,11 @@ status as_view(const Tensor& tensor, view<T, Rank, Space>& out, const char* argu
                const char* function = "as_view") {
   using element = std::remove_const_t<T>;
   constexpr dlpack_detail::element wanted = dlpack_detail::element_of<element>();
-  const dlpack_detail::element got{static_cast<dlpack_detail::kind>(tensor.dtype.code),
-                                   static_cast<int>(tensor.dtype.bits), ""};
+  const dlpack_detail::element got =
+      dlpack_detail::named(static_cast<dlpack_detail::kind>(tensor.dtype.code), static_cast<int>(tensor.dtype.bits));
   if (tensor.dtype.lanes != 1) return remark::type(function, argument, "of vectors", "single elements (lanes 1)");
-  const bool mask = std::same_as<element, std::uint8_t> && got.code == dlpack_detail::kind::boolean && got.bits == 8;
-  if (!(got == wanted) && !mask) return remark::type(function, argument, dlpack_detail::name_of(got), wanted.name);
+  const bool mask = std::same_as<T, const std::uint8_t> && got.code == dlpack_detail::kind::boolean && got.bits == 8;
+  if (!(got == wanted) && !mask) return remark::type(function, argument, got.name, wanted.name);
   const int where = static_cast<int>(tensor.device.device_type);
   if (!dlpack_detail::reaches<Space>(where))
     return remark::type(function, argument, dlpack_detail::place_of(where),

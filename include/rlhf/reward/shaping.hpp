@@ -24,6 +24,7 @@ struct score_clip {
 };
 
 /// KL in the reward: \f$ r_t = -\beta\,k(t) \f$ and the score at its place. The estimator sees old_logp as the policy.
+/// A coefficient of 0 is none: nothing is paid where the estimate overflows either, and no reference is needed.
 /// Source: Ziegler et al. 2019, arXiv 1909.08593, eq. 2; Stiennon et al. 2020. Catalogue K-12, S-01, S-02.
 template <class Estimator>
 struct kl_in_reward {
