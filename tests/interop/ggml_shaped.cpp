@@ -109,6 +109,7 @@ TEST_CASE("memory is taken where the space reaches it") {
   CHECK(in({"CUDA11", false}, cuda_space{}));
   CHECK(!in({"CUDA_Split", false}, cuda_space{}));
   CHECK(!in({"CUD", false}, cuda_space{}));
+  CHECK(!in({"CUDA", false}, cuda_space{}));
   CHECK(!in({"Metal", false}, cuda_space{}));
   CHECK(!in({"CPU", true}, cuda_space{}));
   lookalike::place cuda{"CUDA0", false}, metal{"Metal", false};
